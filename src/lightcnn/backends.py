@@ -1,0 +1,130 @@
+"""Which Keras backend runs, on which processor, and how to make it repeat itself."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightcnn.errors import MissingDependencyError
+
+__all__ = ["choose_backend", "describe_environment", "has_fast_bfloat16", "import_backend", "set_seed"]
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def choose_backend() -> None:
+    """Sets `KERAS_BACKEND` to the backend that is installed, unless the user has set it.
+
+    Keras falls back to TensorFlow even where only JAX or PyTorch is installed, and then cannot be imported. The backend
+    of the user's `keras.json` comes first if it is installed, then TensorFlow, JAX, PyTorch. Nothing is imported here.
+    """
+    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not the user's business
+    for backend in (_configured_backend(), *BACKENDS):
+        if backend in BACKENDS and find_spec(backend):
+            os.environ["KERAS_BACKEND"] = backend
+            return
+
+
+def _configured_backend() -> str | None:
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return str(json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no such file, or one that Keras itself will complain about
+
+
+def import_backend() -> None:
+    """Imports Keras and its backend for a command-line user: without the start-up notes, with help if it is missing.
+
+    TensorFlow writes notes about the processor and missing GPUs to file descriptor 2, past every Python setting. They
+    are held back here, and shown only if the import fails.
+
+    Raises:
+        MissingDependencyError: If Keras has no backend to run on.
+    """
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend is None or (backend in BACKENDS and not find_spec(backend)):
+        raise MissingDependencyError(
+            "Keras needs a backend, and none is installed. Install one: pip install 'lightcnn[tensorflow]' "
+            f"(the default), 'lightcnn[jax]' or 'lightcnn[torch]'. Received: KERAS_BACKEND={backend!r}"
+        )
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held_back:
+        stderr = os.dup(2)
+        os.dup2(held_back.fileno(), 2)
+        try:
+            import keras
+
+            keras.ops.zeros(1)  # the first operation looks for GPUs
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def set_seed(seed: int) -> None:
+    """Seeds Python, NumPy and Keras, and makes TensorFlow's operations deterministic.
+
+    On TensorFlow, two runs are equal only with deterministic operations; that cost 2 to 6 % of training speed
+    where it was measured (`benchmarks/results.csv`).
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+
+
+def has_fast_bfloat16() -> bool:
+    """Tells whether training gains from bfloat16: TensorFlow on a processor with bfloat16 instructions."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        return False
+    return not _processor_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
+
+
+def _processor_lines() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []  # not Linux
+
+
+def _processor_flags() -> set[str]:
+    return {flag for line in _processor_lines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions, backend and processor: what another person needs to repeat a measurement."""
+    names = [line.partition(":")[2].strip() for line in _processor_lines() if line.startswith("model name")]
+    packages = ("lightcnn", "keras", *BACKENDS, "numpy", "pillow")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "fast_bfloat16": has_fast_bfloat16(),
+        "backend": os.environ.get("KERAS_BACKEND"),
+        "versions": {name: version for name in packages if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,397 @@
+"""The command `lightcnn`: every command calls a public function of the same name."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn import __version__
+from lightcnn.errors import LightCNNError, RecipeError
+
+__all__ = ["main"]
+
+_FOLDER = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns what goes wrong into a message and an exit code; a traceback only with --debug."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            kwargs["standalone_mode"] = False
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except click.exceptions.Abort:  # click's name for Ctrl-C
+            click.echo("Interrupted.", err=True)
+            sys.exit(130)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except LightCNNError as error:
+            if _debugging():
+                raise
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2 if isinstance(error, RecipeError) else 1)
+        except BrokenPipeError:  # the reader of our output went away: `lightcnn predict ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except Exception as error:
+            if _debugging():
+                raise
+            click.echo(f"Error: {type(error).__name__}: {error}\nRun it again with --debug to see where.", err=True)
+            sys.exit(1)
+
+
+def _debugging() -> bool:
+    return "--debug" in sys.argv[1:]
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --quiet and --debug, which every command has."""
+
+    @click.option("--quiet", is_flag=True, help="Show no progress.")
+    @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
+        del debug  # read from the command line by `_debugging`, since it counts before it is parsed too
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lightcnn")
+def main() -> None:
+    """Light CNNs: train, evaluate and use small networks with the Max-Feature-Map activation."""
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--data-dir", type=_FOLDER, help="Folder (or .npz file) with the data.")
+@click.option("--run-dir", type=_FOLDER, help="Folder for the run.  [default: runs/RECIPE/TIME]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--seeds", metavar="1,2,3", help="Train once with each of these seeds and compare.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
+@click.option("--overwrite", is_flag=True, help="Delete the run in --run-dir first.")
+@click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
+@click.option("--skip-bad-files", is_flag=True, help="Train without the files that cannot be read.")
+@_common
+def train(
+    recipe: str,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    seeds: str | None,
+    resume: bool,
+    overwrite: bool,
+    validation_only: bool,
+    skip_bad_files: bool,
+    quiet: bool,
+) -> None:
+    """Train RECIPE (see `lightcnn info`) and write a run folder with its report."""
+    from lightcnn.recipes import get_recipe
+    from lightcnn.runs import default_run_folder, parse_settings
+
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
+    if resume and run_dir is None:
+        raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
+    if seed is not None and seeds is not None:
+        raise click.UsageError("--seed and --seeds exclude each other.")
+    values = parse_settings(settings)
+    if seed is not None:
+        values["seed"] = seed
+    several = [] if seeds is None else _parse_seeds(seeds)
+    first = get_recipe(recipe, **values)
+    recipes = [replace(first, seed=one) for one in several] or [first]
+
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.training import train as train_recipe
+
+    folder = run_dir or default_run_folder(recipe)
+    runs = []
+    for resolved in recipes:
+        own_folder = folder / f"seed-{resolved.seed}" if several else folder
+        try:
+            run = train_recipe(
+                resolved,
+                own_folder,
+                data_dir,
+                # of several seeds, the one that was interrupted goes on and the later ones start
+                resume=resume and (not several or (own_folder / "recipe.json").exists()),
+                overwrite=overwrite,
+                validation_only=validation_only,
+                skip_bad_files=skip_bad_files,
+                quiet=quiet,
+                command=shlex.join(["lightcnn", *sys.argv[1:]]),
+            )
+        except KeyboardInterrupt:
+            click.echo(f"Interrupted. Go on with: the same command and --run-dir {folder} --resume", err=True)
+            sys.exit(130)
+        runs.append(run)
+    if several:
+        _print_comparison(runs)
+
+
+def _parse_seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"whole numbers separated by commas expected, received {text!r}.") from None
+    if len(set(seeds)) != len(seeds):
+        raise click.BadParameter(f"a seed stands twice in {text!r}.")
+    return seeds
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@click.option("--data-dir", type=_FOLDER, help="Where the data are.  [default: where they were in training]")
+@_common
+def evaluate(run: Path, split: str, data_dir: Path | None, quiet: bool) -> None:
+    """Measure the best model of RUN on a split and write its scores and report anew."""
+    from lightcnn.runs import Run
+
+    opened = Run.open(run)
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.evaluation import evaluate as evaluate_run
+
+    figures = evaluate_run(opened, split, data_dir, quiet=quiet)
+    single = {key: value for key, value in figures.items() if not isinstance(value, list)}
+    rows = [(key.replace("_", " "), _figure(key, value)) for key, value in single.items()]
+    _print_table((split, ""), rows)
+    if not quiet:
+        click.echo(f"Report: {opened.report}", err=True)
+
+
+def _figure(key: str, value: float) -> str:
+    if key == "loss":
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2%}"
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=_FOLDER)
+@_common
+def compare(runs: tuple[Path, ...], quiet: bool) -> None:
+    """Print the mean and deviation over seeds of RUNS, a row a configuration."""
+    from lightcnn.runs import Run
+
+    _print_comparison([Run.open(folder) for folder in runs])
+
+
+def _print_comparison(runs: list[Any]) -> None:
+    from lightcnn.runs import compare as compare_runs
+
+    rows = []
+    for row in compare_runs(runs):
+        settings = ", ".join(f"{key}={value}" for key, value in row["settings"].items())
+        cells = [f"{row['recipe']} {settings}".strip(), str(len(row["seeds"]))]
+        for key, factor, digits in (
+            ("validation_accuracy", 100, 2),
+            ("test_accuracy", 100, 2),
+            ("test_loss", 1, 4),
+            ("train_seconds", 1, 0),
+        ):
+            value = row.get(key)
+            cells.append("" if value is None else _mean_and_deviation(value, factor, digits))
+        rows.append(cells)
+    _print_table(("configuration", "seeds", "validation accuracy, %", "test accuracy, %", "test loss", "seconds"), rows)
+
+
+def _mean_and_deviation(value: dict[str, Any], factor: float, digits: int) -> str:
+    deviation = "" if value["std"] is None else f" ± {factor * value['std']:.{digits}f}"
+    return f"{factor * value['mean']:.{digits}f}{deviation}"
+
+
+@main.command()
+@click.argument("model", type=_FOLDER)
+@click.argument("files", nargs=-1, type=_FOLDER)
+@click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--output", type=_FOLDER, help="Write to this file instead of stdout.")
+@_common
+def predict(model: Path, files: tuple[Path, ...], files_from: Any, form: str, output: Path | None, quiet: bool) -> None:
+    """Name what is in picture FILES (or folders) with MODEL, a run folder or a .keras file."""
+    from lightcnn.decoding import find_pictures
+
+    listed = [Path(line.strip()) for line in files_from if line.strip()] if files_from else []
+    pictures = find_pictures([*files, *listed])
+    if not pictures:
+        raise click.UsageError("Name at least one picture, a folder, or a list with --files-from.")
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.inference import Predictor
+    from lightcnn.progress import ProgressBar
+
+    predictor = Predictor.load(model)
+    rows, failures = [], 0
+    with ProgressBar(quiet) as bar:
+        for row in bar.track(predictor.predict(pictures), len(pictures), "Looking"):
+            if "error" in row:
+                failures += 1
+                click.echo(f"{row['file']}: {row['error']}", err=True)
+                continue
+            if row["changes"] and not quiet:
+                bar.say(f"{row['file']}: converted {row['changes']}")
+            rows.append({key: value for key, value in row.items() if key != "changes"})
+    text = _FORMATS[form](rows)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        from lightcnn.files import write_text
+
+        write_text(output, text)
+    if failures:
+        click.echo(f"{failures} of {len(pictures)} files could not be read.", err=True)
+        sys.exit(1)
+
+
+def _as_json(rows: list[dict[str, Any]]) -> str:
+    import json
+
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "label", "probability"])
+    writer.writerows([row["file"], row["label"], f"{row['probability']:.6g}"] for row in rows)
+    return text.getvalue()
+
+
+def _as_table(rows: list[dict[str, Any]]) -> str:
+    cells = []
+    for row in rows:
+        others = ", ".join(f"{other['label']} {other['probability']:.1%}" for other in row["top"][1:3])
+        cells.append((row["file"], row["label"], f"{row['probability']:.1%}", others))
+    return _aligned(("file", "label", "probability", "next"), cells)
+
+
+_FORMATS = {"table": _as_table, "json": _as_json, "csv": _as_csv}
+
+
+@main.command()
+@click.argument("target", required=False)
+@_common
+def info(target: str | None, quiet: bool) -> None:
+    """Show recipes and versions, or the facts of a recipe, a run or a model."""
+    from lightcnn.recipes import recipe_names
+
+    if target is None:
+        _print_overview(recipe_names())
+    elif target in recipe_names():
+        _print_recipe(target)
+    elif Path(target).is_dir():
+        _print_run(Path(target))
+    elif Path(target).exists() or target.endswith(".keras"):
+        _print_model(Path(target))
+    else:
+        from lightcnn.errors import nearest
+
+        raise click.UsageError(f"{target!r} is no recipe, run folder or model file.{nearest(target, recipe_names())}")
+
+
+def _print_overview(names: list[str]) -> None:
+    from lightcnn.backends import describe_environment
+    from lightcnn.recipes import describe_recipe
+
+    for name in names:
+        facts = describe_recipe(name)
+        click.echo(f"{name}: {facts['summary']}")
+        for key in ("source", "cost", "result"):
+            click.echo(f"    {key:<7} {facts[key]}")
+    environment = describe_environment()
+    versions = ", ".join(f"{name} {version}" for name, version in environment.pop("versions").items())
+    click.echo()
+    rows = [(key.replace("_", " "), value) for key, value in environment.items()]
+    _print_table(("", ""), [*rows, ("versions", versions)])
+
+
+def _print_recipe(name: str) -> None:
+    from lightcnn.recipes import describe_recipe, get_recipe
+
+    for key, text in describe_recipe(name).items():
+        click.echo(f"{key:<8} {text}")
+    click.echo()
+    _print_table(("key", "value"), list(get_recipe(name).to_json().items()))
+
+
+def _print_run(folder: Path) -> None:
+    from lightcnn.errors import RunError
+    from lightcnn.runs import Run
+
+    run = Run.open(folder)
+    recipe, history = run.recipe, run.history
+    rows: list[tuple[str, Any]] = [
+        ("recipe", recipe.name),
+        ("seed", recipe.seed),
+        ("epochs", f"{len(history)} of {recipe.epochs}"),
+    ]
+    try:
+        environment, metrics = run.environment, run.metrics
+    except RunError:
+        rows.append(("state", "not finished; go on with --resume"))
+    else:
+        rows += [("data", environment["data"]["name"]), ("labels", ", ".join(environment["data"]["labels"]))]
+        rows += [("parameters", f"{metrics['parameters']:,}"), ("seconds", f"{metrics['train_seconds']:.0f}")]
+        for split in ("validation", "test"):
+            if split in metrics:
+                rows.append((f"{split} accuracy", f"{metrics[split]['accuracy']:.2%}"))
+        rows += [("processor", environment["processor"]), ("command", environment["command"])]
+    _print_table((str(run.folder), ""), rows)
+
+
+def _print_model(path: Path) -> None:
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.models import load_model, read_metadata
+
+    metadata, model = read_metadata(path), load_model(path)
+    facts = [
+        ("task", metadata["task"]),
+        ("recipe", metadata.get("recipe")),
+        ("data", metadata.get("dataset")),
+        ("labels", ", ".join(metadata["labels"])),
+        ("input", f"{' x '.join(map(str, metadata['input']['shape']))} {metadata['input']['dtype']}"),
+        ("parameters", f"{model.count_params():,}"),
+    ]
+    _print_table((str(path), ""), facts)
+    click.echo()
+    rows = [
+        (layer.name, type(layer).__name__, " x ".join(map(str, layer.output.shape[1:])), f"{layer.count_params():,}")
+        for layer in model.layers
+    ]
+    _print_table(("layer", "kind", "output", "parameters"), rows)
+
+
+def _print_table(head: tuple[str, ...], rows: list[Any]) -> None:
+    click.echo(_aligned(head, rows), nl=False)
+
+
+def _aligned(head: tuple[str, ...], rows: list[Any]) -> str:
+    """Sets cells in columns as wide as their widest."""
+    lines = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+    )

@@ -1,0 +1,162 @@
+"""One picture file -> one array, safely: the file is checked before its pixels are unpacked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lightcnn.errors import DataError
+
+__all__ = ["PICTURE_SUFFIXES", "Picture", "decode_picture", "find_pictures", "open_picture"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")  # PPM reads PGM too
+MAX_PIXELS = 100_000_000  # 300 MB as RGB; a picture that claims more is refused before it is unpacked
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a file held and what was done to it.
+
+    Attributes:
+        pixels: `(height, width, channels)` uint8.
+        original: `(width, height, mode)` of the file, the mode as Pillow names it.
+        grey: Whether the file's own pixels are shades of grey.
+    """
+
+    pixels: NDArray[np.uint8]
+    original: tuple[int, int, str]
+    grey: bool
+
+    @property
+    def changes(self) -> str:
+        """What was converted, for people: `"640x480 RGB -> 28x28 grey"`, or an empty string."""
+        height, width, channels = self.pixels.shape
+        before, after = "grey" if self.grey else "colour", "grey" if channels == 1 else "colour"
+        if self.original[:2] == (width, height) and before == after:
+            return ""
+        return f"{self.original[0]}x{self.original[1]} {before} -> {width}x{height} {after}"
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Opens a picture file and decodes its first frame, upright.
+
+    Args:
+        path: A PNG, JPEG, BMP, GIF, PGM, PPM or WebP file. Its content decides, not its name.
+
+    Returns:
+        A Pillow image of mode `L` or `RGB`. Transparent pixels are shown on black.
+
+    Raises:
+        DataError: If the file is missing, empty, truncated, no picture, or unpacks to over 100 million pixels.
+    """
+    try:
+        if not path.stat().st_size:
+            raise DataError("the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours and lower
+            with Image.open(path, formats=_FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise DataError(f"{width} x {height} pixels are more than the {MAX_PIXELS:,} that are unpacked")
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return _to_grey_or_colour(upright)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"the picture is too large to unpack: {error}") from error
+    except UnidentifiedImageError as error:
+        raise DataError("not a PNG, JPEG, BMP, GIF, PGM, PPM or WebP picture") from error
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:  # what Pillow raises on damaged files
+        raise DataError(f"damaged or unreadable: {error}") from error
+
+
+def _to_grey_or_colour(image: Image.Image) -> Image.Image:
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # 16-bit grey: Pillow's own conversion clips at 255, so scale by the range of the format.
+        wide = np.asarray(image, np.float64)
+        return Image.fromarray(np.clip(wide / 257 + 0.5, 0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Tells whether a picture has no colour: mode `L`, or three equal channels."""
+    if image.mode == "L":
+        return True
+    pixels = np.asarray(image)
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
+
+
+def decode_picture(path: Path, size: tuple[int, int], channels: int) -> Picture:
+    """Decodes a picture to the size and the number of channels that a model takes.
+
+    The aspect ratio is kept: the picture is fitted into the frame (bilinear, antialiased) and centred on black.
+
+    Args:
+        path: A picture file.
+        size: `(height, width)` in pixels.
+        channels: 1 (grey, ITU-R 601 luma) or 3 (RGB).
+
+    Returns:
+        A `Picture`.
+
+    Raises:
+        DataError: As `open_picture`; or if `channels` is neither 1 nor 3.
+
+    Example:
+    >>> decode_picture(Path("photo.jpg"), (28, 28), 1).pixels.shape
+    (28, 28, 1)
+    """
+    if channels not in (1, 3):
+        raise DataError(f"pictures have 1 channel (grey) or 3 (colour). Received: channels={channels}")
+    image = open_picture(path)
+    grey, original = is_grey(image), (*image.size, image.mode)
+    image = image.convert("L" if channels == 1 else "RGB")
+    height, width = size
+    if image.size != (width, height):
+        image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
+    pixels: NDArray[Any] = np.asarray(image, np.uint8)
+    return Picture(pixels.reshape(height, width, channels), original, grey)
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Lists picture files: a file stands for itself, a folder for the pictures in and below it, sorted.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        Files in the order given, repeats kept. Hidden files and folders are passed over inside folders.
+
+    Raises:
+        DataError: If a folder holds no picture, or a path does not exist.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if _is_picture_name(p.relative_to(path)) and p.is_file())
+            if not inside:
+                raise DataError(f"{path} holds no picture. Expected files ending in {', '.join(PICTURE_SUFFIXES)}.")
+            found.extend(inside)
+        else:
+            found.append(path)  # a missing or damaged file is named when it is read
+    return found
+
+
+def _is_picture_name(relative: Path) -> bool:
+    return relative.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in relative.parts)

@@ -1,0 +1,89 @@
+"""Files that are written whole or not at all, and checked before they are believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from lightcnn.errors import StorageError
+
+__all__ = ["atomic_write", "cache_folder", "file_digest", "write_json", "write_text"]
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file beside `path` and renames it to `path` once all is on the disk.
+
+    A kill, a full disk or an exception at any moment leaves the old file or the new one, never
+    half of one and no temporary file behind (a `kill -9` can leave a `.tmp` file, which nobody reads).
+
+    Args:
+        path: Where the file shall stand. Missing parent folders are made.
+
+    Yields:
+        A binary file open for writing.
+
+    Raises:
+        StorageError: If the file cannot be written.
+
+    Example:
+    >>> with atomic_write(Path("scores.csv")) as file:
+    ...     file.write(b"file,score\\n")
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; a result is as readable as any other file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # noqa: PTH101
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        _discard(temporary)
+        raise StorageError(
+            f"{path} could not be written: {error.strerror or error}. What stood there before is untouched. "
+            "Free some space or choose another folder, then run the same command again."
+        ) from error
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def _discard(temporary: str | None) -> None:
+    if temporary is not None:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Returns the folder for downloads: `$LIGHTCNN_CACHE`, or `lightcnn` in the user's cache folder."""
+    if chosen := os.environ.get("LIGHTCNN_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightcnn"

@@ -1,0 +1,414 @@
+"""A recipe says what to train; a run is the folder that holds what came of it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+
+from lightcnn.errors import RecipeError, RunError, nearest
+from lightcnn.files import write_json, write_text
+
+__all__ = ["Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a training: one level, plain types, frozen.
+
+    Attributes:
+        name: What `lightcnn train` calls it.
+        dataset: `mnist`, `cifar10`, `arrays` or `images`.
+        model: The network: `lcnn`.
+        epochs: Most passes over the training data.
+        batch_size: Pictures a step.
+        seed: Decides everything random: the first weights, the order, augmentation, dropout, the held-out data.
+        optimizer: `adam` or `adamw` (weight decay apart from the gradient, not on biases and batch norm).
+        schedule: `constant` or `one_cycle`.
+        learning_rate: The constant, or the peak of the cycle.
+        weight_decay: Of `adamw`.
+        label_smoothing: Share of the target spread over all classes.
+        dropout: Share of the embedding dropped.
+        batch_norm_momentum: Momentum of the moving statistics.
+        kernel_initializer: Keras' name of the initializer of all kernels but the last.
+        normalization: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit` (divided by 255).
+        max_shift: Largest random shift in pixels.
+        flip: Whether training pictures are mirrored at random.
+        cutout: Side in pixels of a square that is blanked at random; 0 for none.
+        validation_fraction: Share held out of the training data, where it has no validation split.
+        test_fraction: The same for the test split.
+        monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest).
+        patience: Epochs without a better one after which training stops; 0 for never.
+        precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
+        image_size: `images` only: height and width in pixels.
+        channels: `images` only: 1, 3, or 0 to decide by the pictures.
+        initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
+        freeze: Names of layers (patterns such as `conv_*` too) that are not trained.
+    """
+
+    name: str
+    dataset: Literal["mnist", "cifar10", "arrays", "images"]
+    model: Literal["lcnn"] = "lcnn"
+    epochs: int = 10
+    batch_size: int = 128
+    seed: int = 0
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    dropout: float = 0.5
+    batch_norm_momentum: float = 0.9
+    kernel_initializer: str = "he_normal"
+    normalization: Literal["standard", "unit"] = "standard"
+    max_shift: int = 0
+    flip: bool = False
+    cutout: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    monitor: Literal["loss", "accuracy"] = "accuracy"
+    patience: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    image_size: int = 64
+    channels: int = 0
+    initial_weights: str = ""
+    freeze: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for key, kind in _field_types().items():
+            value = getattr(self, key)
+            if kind is float and type(value) is int:
+                object.__setattr__(self, key, float(value))
+            elif not _fits(value, kind):
+                raise RecipeError(f"{key} must be {_kind_name(kind)}. Received: {key}={value!r}")
+        for key, (low, high) in _RANGES.items():
+            if not low <= getattr(self, key) <= high:
+                raise RecipeError(f"{key} must be from {low} to {high}. Received: {key}={getattr(self, key)!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the recipe as plain JSON types."""
+        return {**dataclasses.asdict(self), "freeze": list(self.freeze)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Recipe:
+        """Makes a recipe from `to_json`'s result.
+
+        Raises:
+            RecipeError: If a key is unknown or missing, or a value does not fit.
+        """
+        _check_keys(content)
+        if missing := [key for key in ("name", "dataset") if key not in content]:
+            raise RecipeError(f"A recipe needs {missing}.")
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+        }
+        return cls(**values)
+
+
+# what fits a key beside its type; a share below one leaves something
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 1_000_000),
+    "seed": (0, 2**32 - 1),
+    "learning_rate": (0, 1_000),
+    "weight_decay": (0, 100),
+    "label_smoothing": (0, 0.99),
+    "dropout": (0, 0.99),
+    "batch_norm_momentum": (0, 1),
+    "max_shift": (0, 10_000),
+    "cutout": (0, 10_000),
+    "validation_fraction": (0.001, 0.9),
+    "test_fraction": (0, 0.9),
+    "patience": (0, 100_000),
+    "image_size": (16, 4096),
+    "channels": (0, 3),
+}
+
+
+def _field_types() -> dict[str, Any]:
+    return typing.get_type_hints(Recipe)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    return type(value) is kind
+
+
+def _kind_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(kind, "names separated by commas")
+
+
+def _check_keys(keys: Iterable[str]) -> None:
+    known = _field_types()
+    for key in keys:
+        if key not in known:
+            raise RecipeError(f"A recipe has no key {key!r}.{nearest(key, known)} Known: {', '.join(known)}.")
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Turns `KEY=VALUE` texts into a recipe's values.
+
+    Args:
+        settings: For example `["epochs=3", "flip=true", "freeze=conv_1,conv_2"]`.
+
+    Returns:
+        Values of the keys' types, for `dataclasses.replace(recipe, **values)`.
+
+    Raises:
+        RecipeError: If a key is unknown (the nearest is named) or a value does not fit.
+
+    Example:
+    >>> parse_settings(["epochs=3", "flip=yes"])
+    {'epochs': 3, 'flip': True}
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"A setting is KEY=VALUE. Received: {setting!r}")
+        _check_keys([key])
+        if key in ("name", "dataset"):
+            raise RecipeError(f"{key} makes another recipe: name that one instead of setting {setting!r}.")
+        values[key] = _parse(key, text, _field_types()[key])
+    return values
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    switches = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        if kind is bool:
+            return switches[text.lower()]
+        if get_origin(kind) is tuple:
+            return tuple(name.strip() for name in text.split(",") if name.strip())
+        value = kind(text) if kind in (int, float) else text
+    except (ValueError, KeyError):
+        value = text
+    if not _fits(value, kind):
+        raise RecipeError(f"{key} must be {_kind_name(kind)}. Received: {key}={text!r}")
+    return value
+
+
+def default_run_folder(recipe: str) -> Path:
+    """Returns `runs/<recipe>/<YYYYMMDD-HHMMSS>`, the folder of a run that starts now."""
+    return Path("runs") / recipe / datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training.
+
+    It holds `recipe.json` (fully resolved), `environment.json`, `history.csv` (one row a finished epoch),
+    `checkpoint/` (all that resuming needs), `best.keras`, `metrics.json`, `scores.csv` and `report.html`.
+
+    Args:
+        folder: The folder.
+
+    Example:
+    >>> run = Run.open("runs/mnist/20261124-120000")
+    >>> run.metrics["test"]["accuracy"]
+    0.9963
+    """
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path | str, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Run:
+        """Makes the folder of a new run, or takes up an old one.
+
+        Raises:
+            RunError: If the folder is not empty and neither is asked for; if `resume` finds no run, or another recipe.
+        """
+        run = cls(Path(folder).absolute())
+        if resume:
+            if not run._path("recipe.json").exists():
+                raise RunError(f"{run.folder} holds no run that could be resumed: it has no recipe.json.")
+            if changed := _differences(run.recipe, recipe):
+                raise RunError(
+                    f"{run.folder} was trained with another recipe: {changed}. Resume it with its own settings, or "
+                    "start another run in another folder."
+                )
+            return run
+        if run.folder.is_dir() and any(run.folder.iterdir()):
+            if not overwrite:
+                raise RunError(
+                    f"{run.folder} is not empty. Pass --resume to go on with it, --overwrite to delete what is in it, "
+                    "or choose another --run-dir."
+                )
+            if not run._path("recipe.json").exists():
+                raise RunError(f"{run.folder} holds something that is no run, so --overwrite does not delete it.")
+            shutil.rmtree(run.folder)
+        write_json(run._path("recipe.json"), recipe.to_json())
+        return run
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Opens the folder of a run.
+
+        Raises:
+            RunError: If the folder is not a run's.
+        """
+        run = cls(Path(folder).absolute())
+        if not run._path("recipe.json").is_file():
+            what = "is not a run folder: it has no recipe.json" if run.folder.is_dir() else "does not exist"
+            raise RunError(f"{folder} {what}. A run folder is made by `lightcnn train`.")
+        return run
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def best_model(self) -> Path:
+        """The model of the best epoch, `best.keras`."""
+        return self._path("best.keras")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder with all that resuming needs."""
+        return self._path("checkpoint")
+
+    @property
+    def report(self) -> Path:
+        """The report, `report.html`."""
+        return self._path("report.html")
+
+    @property
+    def scores(self) -> Path:
+        """The probabilities of every test image, `scores.csv`."""
+        return self._path("scores.csv")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe.
+
+        Raises:
+            RunError: If `recipe.json` is damaged.
+        """
+        try:
+            return Recipe.from_json(self._read_json("recipe.json"))
+        except RecipeError as error:
+            raise RunError(f"{self._path('recipe.json')}: {error}") from error
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, processor, data and command of the training."""
+        return self._read_json("environment.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures: `train_seconds`, `parameters`, `validation` and `test`."""
+        return self._read_json("metrics.json")
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One dictionary a finished epoch, from `history.csv`."""
+        path = self._path("history.csv")
+        if not path.exists():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def write_environment(self, content: dict[str, Any]) -> None:
+        """Writes `environment.json`."""
+        write_json(self._path("environment.json"), content)
+
+    def write_metrics(self, content: dict[str, Any]) -> None:
+        """Writes `metrics.json`."""
+        write_json(self._path("metrics.json"), content)
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Writes `history.csv`: one header, one row an epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._path("history.csv"), text.getvalue())
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self._path(name)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.folder} has no {name}: the run is not finished. Go on with it: --resume.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{path} must hold a JSON object. Received: {type(content).__name__}")
+        return content
+
+
+def _differences(old: Recipe, new: Recipe) -> str:
+    before, after = old.to_json(), new.to_json()
+    return ", ".join(f"{key} was {before[key]!r}, now {after[key]!r}" for key in before if before[key] != after[key])
+
+
+def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """Groups finished runs by recipe, whatever their seeds, and averages their figures.
+
+    Args:
+        runs: Finished runs.
+
+    Returns:
+        A dictionary a configuration: `recipe`; `settings`, where configurations differ; `seeds`; and for each figure
+        (`validation_accuracy`, `test_accuracy`, `test_loss`, `train_seconds`, ...) its `mean` and `std` over seeds
+        (the sample's, with n - 1; None for a single seed).
+
+    Raises:
+        RunError: If a run is not finished.
+
+    Example:
+    >>> compare([Run.open("runs/mnist/seed-1"), Run.open("runs/mnist/seed-2")])[0]["test_accuracy"]
+    {'mean': 0.9962, 'std': 0.0003}
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = {key: value for key, value in run.recipe.to_json().items() if key != "seed"}
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
+    configurations = [json.loads(key) for key in groups]
+    differing = (
+        [key for key in configurations[0] if len({json.dumps(settings[key]) for settings in configurations}) > 1]
+        if configurations
+        else []
+    )
+    rows = []
+    for settings, group in zip(configurations, groups.values(), strict=True):
+        row: dict[str, Any] = {
+            "recipe": settings["name"],
+            "settings": {key: settings[key] for key in differing if key != "name"},
+            "seeds": sorted(run.recipe.seed for run in group),
+        }
+        figures = [_figures(run) for run in group]
+        for key in figures[0]:
+            values = [figure[key] for figure in figures if key in figure]
+            row[key] = {
+                "mean": float(np.mean(values)),
+                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            }
+        rows.append(row)
+    return rows
+
+
+def _figures(run: Run) -> dict[str, float]:
+    metrics = run.metrics
+    figures = {
+        f"{split}_{key}": metrics[split][key]
+        for split in ("validation", "test")
+        for key in ("accuracy", "loss")
+        if split in metrics
+    }
+    return {**figures, "train_seconds": metrics["train_seconds"], "parameters": metrics["parameters"]}

@@ -1,0 +1,32 @@
+"""Real data for tests, and a place to keep them away from the user's own caches."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("LIGHTCNN_TEST_DATA", Path(__file__).parents[2] / "shared"))
+
+
+def real_file(name: str) -> Path:
+    """Returns a file of real data; without it the test fails in CI and is skipped elsewhere."""
+    path = SHARED / name
+    if not path.exists():
+        message = f"{path} is missing; set LIGHTCNN_TEST_DATA to the folder of the real data"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The folder with MNIST and the JPEG copy of CIFAR-10."""
+    return real_file("data/mnist.npz").parent
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path_factory, monkeypatch):
+    """No test reads or writes the caches of the person who runs it."""
+    monkeypatch.setenv("LIGHTCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
