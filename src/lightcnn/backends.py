@@ -25,9 +25,9 @@ def choose_backend() -> None:
     Keras falls back to TensorFlow even where only JAX or PyTorch is installed, and then cannot be imported. The backend
     of the user's `keras.json` comes first if it is installed, then TensorFlow, JAX, PyTorch. Nothing is imported here.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on itself are not the user's business
     if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not the user's business
     for backend in (_configured_backend(), *BACKENDS):
         if backend in BACKENDS and find_spec(backend):
             os.environ["KERAS_BACKEND"] = backend

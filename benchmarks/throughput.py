@@ -1,0 +1,90 @@
+"""Training speed of the article's LCNN with each way to write MFM, and what deterministic operations cost.
+
+    python benchmarks/throughput.py
+
+Each way runs in a process of its own; they alternate, `--repeats` times. One process trains on 40 batches of random
+pictures after 4 to warm up, and reports the best of 3 passes in images per second.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+from record import record
+
+WAYS = ("ours", "maximum", "where", "reshape")
+
+
+def measure(way, precision, deterministic, batch_size, side, channels):
+    import keras
+    import numpy as np
+    from keras import ops
+
+    from lightcnn import layers
+    from lightcnn.models import lcnn
+
+    def reshape(x):
+        grouped = ops.reshape(x, (-1, *x.shape[1:-1], 2, x.shape[-1] // 2))
+        return ops.max(grouped, axis=-2)
+
+    def where(x):
+        first, second = ops.split(x, 2, axis=-1)
+        return ops.where(first >= second, first, second)
+
+    ways = {"maximum": lambda x: ops.maximum(*ops.split(x, 2, axis=-1)), "where": where, "reshape": reshape}
+    if way != "ours":
+        layers._COMPETITIONS[2] = (1, ways[way])
+    keras.utils.set_random_seed(0)
+    if deterministic:
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(precision)
+    model = lcnn((side, side, channels), 10, classifier_activation=None)
+    model.compile("adamw", keras.losses.CategoricalCrossentropy(from_logits=True))
+    count = 40 * batch_size
+    generator = np.random.default_rng(0)
+    pictures = generator.random((count, side, side, channels), np.float32)
+    labels = np.eye(10, dtype=np.float32)[generator.integers(0, 10, count)]
+    model.fit(pictures[: 4 * batch_size], labels[: 4 * batch_size], batch_size=batch_size, verbose=0)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        model.fit(pictures, labels, batch_size=batch_size, verbose=0)
+        seconds.append(time.perf_counter() - start)
+    return count / min(seconds)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(measure(*json.loads(arguments.one)))
+        return
+    cases = [
+        (way, precision, deterministic, arguments.batch_size, side, channels)
+        for side, channels in ((28, 1), (32, 3))
+        for precision in ("float32", "mixed_bfloat16")
+        for way, deterministic in (*((way, False) for way in WAYS), ("ours", True))
+    ]
+    speeds = {case: [] for case in cases}
+    for _ in range(arguments.repeats):
+        for case in cases:
+            command = [sys.executable, __file__, "--one", json.dumps(case)]
+            output = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            ).stdout
+            speeds[case].append(float(output.split()[-1]))
+    for (way, precision, deterministic, batch_size, side, channels), values in speeds.items():
+        name = f"lcnn {side}x{side}x{channels} batch {batch_size}, MFM {way}{', deterministic' * deterministic}"
+        record("training throughput", name, "speed", "images/s", values, precision)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Augmentation against plain loops, and its promises."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lightcnn.augmentation import augment_images
+
+SHAPES = hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=5)
+BATCHES = hnp.arrays(np.int16, SHAPES, elements=st.integers(0, 250), unique=False)
+
+
+class Scripted:
+    """Stands in for a random generator and gives what a test says."""
+
+    def __init__(self, integers=(), random=()):
+        self._integers, self._random = list(integers), list(random)
+
+    def integers(self, low, high, size):
+        values = np.array(self._integers.pop(0)).reshape(size)
+        assert (values >= low).all()
+        assert (values < high).all()
+        return values
+
+    def random(self, size):
+        return np.array(self._random.pop(0)).reshape(size)
+
+
+def shifted(picture, down, right):
+    """Content moves up and left by (down, right); beyond the edge the edge's pixel repeats."""
+    height, width, _ = picture.shape
+    result = np.empty_like(picture)
+    for row in range(height):
+        for column in range(width):
+            source_row = min(max(row + down, 0), height - 1)
+            source_column = min(max(column + right, 0), width - 1)
+            result[row, column] = picture[source_row, source_column]
+    return result
+
+
+def is_cut_square(before, after, side, fill):
+    """Whether `after` is `before` with one square of `side`, clipped at the edges, set to `fill`."""
+    height, width, _ = before.shape
+    for top in range(-side, height + 1):
+        for left in range(-side, width + 1):
+            expected = before.copy()
+            for row in range(max(top, 0), min(top + side, height)):
+                for column in range(max(left, 0), min(left + side, width)):
+                    expected[row, column] = fill
+            if np.array_equal(expected, after):
+                return True
+    return False
+
+
+@given(BATCHES, st.integers(1, 7), st.data())
+def test_a_shift_repeats_the_edge(batch, limit, data):
+    moves = [
+        [data.draw(st.integers(-limit, limit)) for _ in batch],  # rows
+        [data.draw(st.integers(-limit, limit)) for _ in batch],  # columns
+    ]
+    result = augment_images(batch, Scripted(integers=[moves]), max_shift=limit)
+    for index, picture in enumerate(batch):
+        np.testing.assert_array_equal(result[index], shifted(picture, moves[0][index], moves[1][index]))
+
+
+@given(BATCHES, st.integers(0, 2**32))
+def test_a_random_shift_is_within_its_limit(batch, seed):
+    result = augment_images(batch, np.random.default_rng(seed), max_shift=2)
+    for before, after in zip(batch, result, strict=True):
+        moves = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
+        assert any(np.array_equal(shifted(before, *move), after) for move in moves)
+
+
+@given(BATCHES, st.data())
+def test_a_flip_mirrors_columns_of_half_the_pictures(batch, data):
+    draws = [data.draw(st.sampled_from([0.0, 0.49, 0.5, 0.99])) for _ in batch]
+    result = augment_images(batch, Scripted(random=[draws]), flip=True)
+    for before, after, drawn in zip(batch, result, draws, strict=True):
+        expected = [list(reversed(row)) if drawn < 0.5 else list(row) for row in before]
+        np.testing.assert_array_equal(after, expected)
+
+
+@given(BATCHES, st.integers(1, 6), st.integers(0, 2**32))
+def test_cutout_sets_one_square_of_each_picture_to_the_mean_of_the_batch(batch, side, seed):
+    result = augment_images(batch, np.random.default_rng(seed), cutout=side)
+    channels = batch.shape[-1]
+    fill = [int(sum(batch[..., channel].ravel().tolist()) / batch[..., channel].size) for channel in range(channels)]
+    for before, after in zip(batch, result, strict=True):
+        assert is_cut_square(before, after, side, fill)
+
+
+@pytest.mark.parametrize(
+    ("side", "centre", "cut"),
+    [
+        (1, (1, 2), {(1, 2)}),
+        (2, (1, 1), {(0, 0), (0, 1), (1, 0), (1, 1)}),
+        (3, (2, 2), {(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3)}),
+        (3, (0, 3), {(0, 2), (0, 3), (1, 2), (1, 3)}),
+        (9, (0, 0), {(row, column) for row in range(4) for column in range(4)}),
+    ],
+)
+def test_the_centre_of_a_cut_may_lie_anywhere(side, centre, cut):
+    batch = np.zeros((1, 4, 4, 1), np.uint8)
+    batch[0, 3, 0] = 160  # mean 10
+    result = augment_images(batch, Scripted(integers=[[centre]]), cutout=side)[0, ..., 0]
+    changed = {(row, column) for row in range(4) for column in range(4) if result[row, column] == 10}
+    assert changed == cut
+
+
+def test_every_pixel_can_be_the_centre_of_a_cut():
+    batch = np.zeros((400, 3, 5, 1), np.uint8)
+    batch[:, 0, 0] = 255  # mean 17
+    cut = augment_images(batch, np.random.default_rng(0), cutout=1) == 17
+    assert (cut.sum(axis=(1, 2, 3)) == 1).all()
+    assert (cut.sum(axis=(0, 3)) >= 10).all()  # 400 / 15 = 27 expected
+
+
+def test_shifts_and_flips_are_spread_evenly():
+    batch = np.tile(np.arange(9, dtype=np.uint8)[None, None, :, None], (4000, 1, 1, 1))
+    centre = augment_images(batch, np.random.default_rng(0), max_shift=2)[:, 0, 4, 0]
+    assert set(centre.tolist()) == {2, 3, 4, 5, 6}
+    assert np.bincount(centre)[2:].min() > 650  # 800 expected
+    mirrored = augment_images(batch, np.random.default_rng(0), flip=True)[:, 0, 0, 0] == 8
+    assert 0.45 < mirrored.mean() < 0.55
+
+
+def test_each_picture_is_changed_by_itself():
+    batch = np.tile(np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1), (32, 1, 1, 1))
+    result = augment_images(batch, np.random.default_rng(0), max_shift=3, flip=True)
+    assert len({picture.tobytes() for picture in result}) > 20
+
+
+CHANGES = [{"max_shift": 2}, {"flip": True}, {"cutout": 3}, {"max_shift": 4, "flip": True, "cutout": 2}]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_the_same_state_gives_the_same_pictures_and_moves_on(changes):
+    batch = np.random.default_rng(5).integers(0, 256, (16, 9, 7, 3)).astype(np.uint8)
+    generator = np.random.default_rng(3)
+    first, second = (augment_images(batch, generator, **changes) for _ in range(2))
+    again = augment_images(batch, np.random.default_rng(3), **changes)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float32, np.float64])
+def test_shape_and_dtype_stay_and_the_input_is_unchanged(changes, dtype):
+    batch = np.random.default_rng(5).integers(0, 256, (4, 6, 5, 2)).astype(dtype)
+    before = batch.copy()
+    batch.flags.writeable = False
+    result = augment_images(batch, np.random.default_rng(0), **changes)
+    assert (result.shape, result.dtype) == (batch.shape, dtype)
+    assert not np.shares_memory(result, batch)
+    np.testing.assert_array_equal(batch, before)
+
+
+def test_nothing_asked_for_gives_the_same_object_and_draws_nothing():
+    batch = np.zeros((2, 3, 3, 1), np.uint8)
+    generator = np.random.default_rng(0)
+    assert augment_images(batch, generator) is batch
+    assert generator.integers(1 << 30) == np.random.default_rng(0).integers(1 << 30)

@@ -1,0 +1,85 @@
+"""Every recipe is complete, and a recipe is found by its name alone."""
+
+import dataclasses
+import json
+
+import pytest
+
+from lightcnn.errors import RecipeError
+from lightcnn.recipes import describe_recipe, get_recipe, recipe_names
+from lightcnn.runs import Recipe, Run
+
+
+def test_the_recipes():
+    assert recipe_names() == ["arrays", "cifar10", "cifar10_article", "images", "mnist", "mnist_article"]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_named_as_its_file(name):
+    assert get_recipe(name).name == name
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_survives_its_run_folder(name, tmp_path):
+    recipe = get_recipe(name, seed=5)
+    run = Run.create(tmp_path, recipe)
+    assert Run.open(tmp_path).recipe == recipe
+    stored = json.loads((run.folder / "recipe.json").read_text())
+    assert set(stored) == {field.name for field in dataclasses.fields(Recipe)}, "a recipe is stored fully resolved"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_says_source_cost_result_and_command(name):
+    facts = describe_recipe(name)
+    assert {"summary", "source", "cost", "result", "command"} <= set(facts)
+    assert all(facts.values())
+    assert facts["command"].startswith(f"lightcnn train {name}")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_fact_is_left_open(name):
+    assert [key for key, text in describe_recipe(name).items() if "@@" in text] == []
+
+
+def test_the_articles_settings():
+    for name, batch_size, epochs, patience in (("mnist_article", 256, 10, 3), ("cifar10_article", 64, 100, 5)):
+        recipe = get_recipe(name)
+        assert (recipe.batch_size, recipe.epochs, recipe.patience) == (batch_size, epochs, patience)
+        assert (recipe.optimizer, recipe.schedule, recipe.learning_rate) == ("adam", "constant", 1e-3)
+        assert (recipe.dropout, recipe.normalization, recipe.validation_fraction) == (0.75, "unit", 0.2)
+        assert (recipe.max_shift, recipe.flip, recipe.cutout, recipe.label_smoothing) == (0, False, 0, 0.0)
+        assert recipe.precision == "float32"
+
+
+def test_digits_are_not_mirrored():
+    assert not get_recipe("mnist").flip
+    assert not get_recipe("arrays").flip
+
+
+def test_values_are_changed_in_a_copy():
+    before = get_recipe("mnist")
+    assert get_recipe("mnist", epochs=2, flip=True) == dataclasses.replace(before, epochs=2, flip=True)
+    assert get_recipe("mnist") == before
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(RecipeError, match=r"no recipe 'mnst'. Did you mean 'mnist'\? Known: arrays, cifar10"):
+        get_recipe("mnst")
+    with pytest.raises(RecipeError, match="no recipe"):
+        describe_recipe("os")
+
+
+@pytest.mark.parametrize("key", ["epoch", "to_json", "__class__"])
+def test_an_unknown_key_is_refused(key):
+    with pytest.raises(RecipeError, match=f"no key '{key}'"):
+        get_recipe("mnist", **{key: 1})
+
+
+def test_an_unknown_key_names_the_nearest():
+    with pytest.raises(RecipeError, match=r"Did you mean 'epochs'\?"):
+        get_recipe("mnist", epoch=1)
+
+
+def test_a_value_of_the_wrong_type_is_refused():
+    with pytest.raises(RecipeError, match="epochs must be a whole number"):
+        get_recipe("mnist", epochs="2")

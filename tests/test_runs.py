@@ -1,0 +1,392 @@
+"""Recipes check their values, and a run folder is only what it should be."""
+
+import dataclasses
+import json
+import re
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightcnn.errors import LightCNNError, RecipeError, RunError
+from lightcnn.runs import Recipe, Run, compare, default_run_folder, parse_settings
+
+KINDS = get_type_hints(Recipe)
+SETTABLE = {key: kind for key, kind in KINDS.items() if key not in ("name", "dataset")}
+BOUNDS = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 1_000_000),
+    "seed": (0, 2**32 - 1),
+    "learning_rate": (0, 1_000),
+    "weight_decay": (0, 100),
+    "label_smoothing": (0, 0.99),
+    "dropout": (0, 0.99),
+    "batch_norm_momentum": (0, 1),
+    "max_shift": (0, 10_000),
+    "cutout": (0, 10_000),
+    "validation_fraction": (0.001, 0.9),
+    "test_fraction": (0, 0.9),
+    "patience": (0, 100_000),
+    "image_size": (16, 4096),
+    "channels": (0, 3),
+}
+
+
+def recipe(**values):
+    return Recipe(name="mine", dataset="arrays", **values)
+
+
+def values_of(key):
+    kind = KINDS[key]
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if kind is bool:
+        return st.booleans()
+    if kind is int:
+        return st.integers(*BOUNDS[key])
+    if kind is float:
+        return st.floats(*BOUNDS[key])
+    text = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters=","), min_size=1)
+    return st.lists(text, max_size=3).map(tuple) if get_origin(kind) is tuple else text
+
+
+def settings_of(keys):
+    return st.fixed_dictionaries({}, optional={key: values_of(key) for key in keys})
+
+
+# --------------------------------------------------------------------------------------------------------- recipes
+
+
+@given(settings_of(SETTABLE))
+def test_a_recipe_survives_json(values):
+    made = recipe(**values)
+    assert Recipe.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+@given(settings_of(set(SETTABLE) - {"freeze", "kernel_initializer", "initial_weights"}))
+def test_a_value_that_is_printed_can_be_set(values):
+    assert parse_settings(f"{key}={value}" for key, value in values.items()) == values
+
+
+def test_a_recipe_is_frozen_and_made_of_plain_types():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe().epochs = 3
+    assert {type(value) for value in recipe().to_json().values()} <= {str, int, float, bool, list}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "3"),
+        ("epochs", 3.0),
+        ("epochs", True),
+        ("learning_rate", "fast"),
+        ("learning_rate", False),
+        ("flip", 1),
+        ("flip", "true"),
+        ("optimizer", "sgd"),
+        ("optimizer", None),
+        ("kernel_initializer", 3),
+        ("freeze", "conv_1"),
+        ("freeze", ("conv_1", 2)),
+        ("initial_weights", None),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(key, value):
+    with pytest.raises(RecipeError, match=re.escape(f"Received: {key}={value!r}")) as caught:
+        recipe(**{key: value})
+    assert f"{key} must be" in str(caught.value)
+
+
+def test_what_is_expected_is_said():
+    with pytest.raises(RecipeError, match="one of adam, adamw"):
+        recipe(optimizer="sgd")
+    with pytest.raises(RecipeError, match="true or false"):
+        recipe(flip=1)
+    with pytest.raises(RecipeError, match="a whole number"):
+        recipe(epochs=1.5)
+
+
+def test_a_whole_number_is_a_number_too():
+    assert recipe(learning_rate=1).learning_rate == 1.0
+    assert isinstance(recipe(learning_rate=1).learning_rate, float)
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_bounds_belong_to_the_range_and_nothing_beyond(key):
+    low, high = BOUNDS[key]
+    for value in (low, high):
+        assert getattr(recipe(**{key: value}), key) == value
+    step = 1 if KINDS[key] is int else 1e-4
+    for value in (low - step, high + step):
+        with pytest.raises(RecipeError, match=f"{key} must be from"):
+            recipe(**{key: value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_is_finite(value):
+    with pytest.raises(RecipeError, match="learning_rate must be from"):
+        recipe(learning_rate=value)
+
+
+def test_every_number_of_a_recipe_has_a_range():
+    assert {key for key, kind in KINDS.items() if kind in (int, float)} == set(BOUNDS)
+
+
+def test_an_unknown_key_names_the_nearest():
+    with pytest.raises(RecipeError, match=r"no key 'epoch'. Did you mean 'epochs'\?"):
+        Recipe.from_json({**recipe().to_json(), "epoch": 3})
+    with pytest.raises(RecipeError, match=r"Did you mean 'learning_rate'\?"):
+        parse_settings(["lerning_rate=1"])
+    with pytest.raises(RecipeError, match="Known: .*batch_size"):
+        parse_settings(["zzz=1"])
+
+
+@pytest.mark.parametrize("missing", ["name", "dataset"])
+def test_a_recipe_needs_a_name_and_data(missing):
+    content = recipe().to_json()
+    del content[missing]
+    with pytest.raises(RecipeError, match=missing):
+        Recipe.from_json(content)
+
+
+# -------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs=3", {"epochs": 3}),
+        ("learning_rate=1e-3", {"learning_rate": 0.001}),
+        ("learning_rate=1", {"learning_rate": 1.0}),
+        ("flip=true", {"flip": True}),
+        ("flip=Yes", {"flip": True}),
+        ("flip=1", {"flip": True}),
+        ("flip=False", {"flip": False}),
+        ("flip=no", {"flip": False}),
+        ("flip=0", {"flip": False}),
+        ("optimizer=adam", {"optimizer": "adam"}),
+        ("freeze=conv_1", {"freeze": ("conv_1",)}),
+        ("freeze=conv_1, conv_2,", {"freeze": ("conv_1", "conv_2")}),
+        ("freeze=", {"freeze": ()}),
+        ("initial_weights=runs/a=b/best.keras", {"initial_weights": "runs/a=b/best.keras"}),
+        ("initial_weights=", {"initial_weights": ""}),
+    ],
+)
+def test_a_setting_gets_the_type_of_its_key(text, expected):
+    parsed = parse_settings([text])
+    assert parsed == expected
+    assert [type(value) for value in parsed.values()] == [type(value) for value in expected.values()]
+
+
+def test_the_last_setting_of_a_key_counts():
+    assert parse_settings(["epochs=3", "epochs=4"]) == {"epochs": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs=three", "epochs must be a whole number. Received: epochs='three'"),
+        ("epochs=3.0", "epochs must be a whole number. Received: epochs='3.0'"),
+        ("epochs=", "epochs must be a whole number. Received: epochs=''"),
+        ("dropout=much", "dropout must be a number. Received: dropout='much'"),
+        ("flip=maybe", "flip must be true or false. Received: flip='maybe'"),
+        ("schedule=cosine", "schedule must be one of constant, one_cycle. Received: schedule='cosine'"),
+        ("epochs", "A setting is KEY=VALUE. Received: 'epochs'"),
+        ("name=other", "name makes another recipe"),
+        ("dataset=mnist", "dataset makes another recipe"),
+    ],
+)
+def test_a_bad_setting_is_named(text, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        parse_settings([text])
+
+
+# ------------------------------------------------------------------------------------------------------- run folder
+
+
+def test_a_new_run_holds_its_recipe(tmp_path):
+    made = recipe(epochs=3, freeze=("conv_*",))
+    run = Run.create(tmp_path / "a" / "b", made)
+    assert run.recipe == made
+    assert json.loads((tmp_path / "a" / "b" / "recipe.json").read_text()) == made.to_json()
+    assert Run.open(tmp_path / "a" / "b") == run
+    assert run.history == []
+
+
+def test_a_run_folder_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create("here", recipe())
+    monkeypatch.chdir("/")
+    assert run.folder == tmp_path / "here"
+    assert run.recipe == recipe()
+
+
+def test_the_default_folder_is_the_recipe_and_the_time():
+    assert re.fullmatch(r"runs/mnist/\d{8}-\d{6}", default_run_folder("mnist").as_posix())
+
+
+def test_an_empty_folder_can_become_a_run(tmp_path):
+    assert Run.create(tmp_path, recipe()).recipe == recipe()
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"not empty.*--resume.*--overwrite.*--run-dir"):
+        Run.create(tmp_path, recipe())
+    with pytest.raises(RunError, match="something that is no run"):
+        Run.create(tmp_path, recipe(), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_overwrite_deletes_a_run(tmp_path):
+    Run.create(tmp_path / "run", recipe()).write_metrics({})
+    assert Run.create(tmp_path / "run", recipe(epochs=5), overwrite=True).recipe.epochs == 5
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+
+
+def test_overwrite_of_nothing_is_a_new_run(tmp_path):
+    assert Run.create(tmp_path / "run", recipe(), overwrite=True).recipe == recipe()
+
+
+def test_a_run_is_resumed_with_its_own_recipe(tmp_path):
+    run = Run.create(tmp_path, recipe(epochs=3))
+    assert Run.create(tmp_path, recipe(epochs=3), resume=True) == run
+
+
+def test_resuming_with_another_recipe_names_what_changed(tmp_path):
+    Run.create(tmp_path, recipe(epochs=3, seed=1))
+    with pytest.raises(RunError) as caught:
+        Run.create(tmp_path, recipe(epochs=4, seed=1, optimizer="adam"), resume=True)
+    assert "epochs was 3, now 4" in str(caught.value)
+    assert "optimizer was 'adamw', now 'adam'" in str(caught.value)
+    assert "seed" not in str(caught.value)
+
+
+def test_there_must_be_a_run_to_resume(tmp_path):
+    with pytest.raises(RunError, match="no run that could be resumed"):
+        Run.create(tmp_path / "nowhere", recipe(), resume=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_opening_what_is_no_run(tmp_path):
+    with pytest.raises(RunError, match="nowhere does not exist"):
+        Run.open(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="is not a run folder: it has no recipe.json"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"name": "mine", ',
+        b"[1, 2]",
+        b"\xff\xfe\x00",
+        b"{}",
+        b'{"name": "mine", "dataset": "arrays", "epocs": 3}',
+        b'{"name": "mine", "dataset": "arrays", "epochs": "many"}',
+        b'{"name": "mine", "dataset": "arrays", "epochs": 0}',
+    ],
+)
+def test_a_damaged_recipe_is_an_error_that_names_the_file(tmp_path, content):
+    Run.create(tmp_path, recipe())
+    (tmp_path / "recipe.json").write_bytes(content)
+    with pytest.raises(RunError, match=re.escape(str(tmp_path / "recipe.json"))):
+        _ = Run.open(tmp_path).recipe
+
+
+@pytest.mark.parametrize("name", ["environment", "metrics"])
+def test_a_run_without_results_is_not_finished(tmp_path, name):
+    run = Run.create(tmp_path, recipe())
+    with pytest.raises(RunError, match=rf"no {name}.json: the run is not finished.*--resume"):
+        getattr(run, name)
+    (tmp_path / f"{name}.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        getattr(run, name)
+
+
+def test_history_keeps_every_digit(tmp_path):
+    run = Run.create(tmp_path, recipe())
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": float("nan")}]
+    run.write_history(rows)
+    assert run.history[0] == rows[0]
+    assert run.history[1]["loss"] != run.history[1]["loss"]
+    assert (tmp_path / "history.csv").read_text().splitlines()[0] == "epoch,loss"
+
+
+# --------------------------------------------------------------------------------------------------------- compare
+
+
+def finished(folder, validation=0.5, test=None, seconds=1.0, **values):
+    run = Run.create(folder, recipe(**values))
+    figures = {"validation": {"accuracy": validation, "loss": 1.0}}
+    if test is not None:
+        figures["test"] = {"accuracy": test, "loss": 2.0}
+    run.write_metrics({"train_seconds": seconds, "parameters": 7, **figures})
+    return run
+
+
+def test_seeds_are_averaged(tmp_path):
+    runs = [finished(tmp_path / str(seed), test=test, seed=seed) for seed, test in ((3, 0.5), (1, 0.6), (2, 0.7))]
+    (row,) = compare(runs)
+    assert row["recipe"] == "mine"
+    assert row["seeds"] == [1, 2, 3]
+    assert row["settings"] == {}
+    assert row["test_accuracy"] == {"mean": pytest.approx(0.6), "std": pytest.approx(0.1)}  # sqrt(2 * 0.1**2 / (3 - 1))
+    assert row["validation_accuracy"] == {"mean": 0.5, "std": 0.0}
+    assert row["test_loss"]["mean"] == 2.0
+    assert row["parameters"]["mean"] == 7
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    (row,) = compare([finished(tmp_path, test=0.5, seconds=12.0)])
+    assert row["test_accuracy"] == {"mean": 0.5, "std": None}
+    assert row["train_seconds"] == {"mean": 12.0, "std": None}
+
+
+def test_configurations_are_kept_apart_and_told_apart(tmp_path):
+    runs = [
+        finished(tmp_path / "a", test=0.5, seed=1, dropout=0.2),
+        finished(tmp_path / "b", test=0.9, seed=1, dropout=0.4, freeze=("conv_1",)),
+        finished(tmp_path / "c", test=0.7, seed=2, dropout=0.2),
+    ]
+    first, second = compare(runs)
+    assert (first["settings"], first["seeds"]) == ({"dropout": 0.2, "freeze": []}, [1, 2])
+    assert (second["settings"], second["seeds"]) == ({"dropout": 0.4, "freeze": ["conv_1"]}, [1])
+    assert first["test_accuracy"]["mean"] == pytest.approx(0.6)
+    assert second["test_accuracy"]["mean"] == 0.9
+
+
+def test_runs_on_validation_only_have_no_test_figures(tmp_path):
+    (row,) = compare([finished(tmp_path / "a", seed=1), finished(tmp_path / "b", seed=2)])
+    assert "test_accuracy" not in row
+    assert row["validation_accuracy"]["mean"] == 0.5
+
+
+def test_a_mean_is_over_the_seeds_that_are_named_or_absent(tmp_path):
+    with_test, without = finished(tmp_path / "a", test=0.6, seed=1), finished(tmp_path / "b", seed=2)
+    assert "test_accuracy" not in compare([without, with_test])[0]
+    assert "test_accuracy" not in compare([with_test, without])[0]
+
+
+def test_an_unfinished_run_is_not_compared(tmp_path):
+    done, begun = finished(tmp_path / "a", test=0.5), Run.create(tmp_path / "b", recipe())
+    with pytest.raises(RunError, match=r"b has no metrics.json: the run is not finished"):
+        compare([done, begun])
+
+
+def test_a_run_that_was_killed_before_it_was_measured_is_not_compared(tmp_path):
+    run = Run.create(tmp_path, recipe())
+    run.write_metrics({"train_seconds": 1.0, "parameters": 7})  # as training leaves it before the evaluation
+    with pytest.raises(RunError, match="not finished"):
+        compare([run])
+
+
+@pytest.mark.parametrize("content", ["{}", '{"train_seconds": 1.0}', '{"validation": 3}'])
+def test_damaged_metrics_are_an_error_of_ours(tmp_path, content):
+    run = Run.create(tmp_path, recipe())
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(LightCNNError):
+        compare([run])

@@ -1,0 +1,593 @@
+"""Training repeats itself, survives kills, full disks and NaN, and learns MNIST."""
+
+import csv
+import errno
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from lightcnn import files, training
+from lightcnn.datasets import Split
+from lightcnn.errors import DivergedError, LightCNNError, ModelFileError, RecipeError, RunError, StorageError
+from lightcnn.models import load_model, save_model
+from lightcnn.recipes import get_recipe
+from lightcnn.runs import Run
+from lightcnn.training import train
+
+TEST_PICTURES = 100
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: no code of ours catches it."""
+
+
+def recipe(**values):
+    return get_recipe("arrays", **{"epochs": 3, "batch_size": 64, "precision": "float32", "dropout": 0.2, **values})
+
+
+def write_arrays(path, mnist, change=lambda pictures, labels: (pictures, labels), count=256):
+    arrays = {}
+    for kind, number in (("train", count), ("test", TEST_PICTURES)):
+        arrays[f"x_{kind}"], arrays[f"y_{kind}"] = change(mnist[f"x_{kind}"][:number], mnist[f"y_{kind}"][:number])
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mnist(mnist_folder):
+    with np.load(mnist_folder / "mnist.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def data(mnist, tmp_path_factory):
+    return write_arrays(tmp_path_factory.mktemp("data") / "digits.npz", mnist)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run that nothing happened to."""
+    return train(recipe(), tmp_path_factory.mktemp("runs") / "whole", data, quiet=True)
+
+
+def weights(run):
+    return [variable.numpy() for variable in load_model(run.best_model).variables]
+
+
+def same_weights(first, second):
+    return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def history(run):
+    with (run.folder / "history.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def figures(run):
+    return {key: value for key, value in run.metrics.items() if key != "train_seconds"}
+
+
+def assert_same_run(run, other):
+    assert history(run) == history(other)
+    assert same_weights(weights(run), weights(other))
+    assert figures(run) == figures(other)
+    assert run.scores.read_bytes() == other.scores.read_bytes()
+
+
+def assert_tidy(run):
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {
+        "recipe.json",
+        "environment.json",
+        "history.csv",
+        "checkpoint",
+        "best.keras",
+        "metrics.json",
+        "scores.csv",
+        "report.html",
+    }
+    assert sorted(path.name for path in run.checkpoint.iterdir()) == ["epoch-00003.npz", "state.json"]
+
+
+def kill_at(monkeypatch, name, occurrence=1, before=False):
+    """Lets the process die when the file called `name` is renamed into place; before that, or just after."""
+    real, seen = os.replace, []
+
+    def replace(source, target, **options):
+        hit = os.fspath(target).endswith(os.sep + name)
+        seen.extend([name] * hit)
+        if hit and before and len(seen) == occurrence:
+            raise Killed
+        real(source, target, **options)
+        if hit and len(seen) == occurrence:
+            raise Killed
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files, "_discard", lambda temporary: None)  # the dead tidy nothing up
+
+
+def interrupt_in_epoch(monkeypatch, epoch, batch=1, error=KeyboardInterrupt):
+    real = training._Recorder.on_train_batch_end
+
+    def on_train_batch_end(self, index, logs=None):
+        real(self, index, logs)
+        if self._state.epochs + 1 == epoch and index == batch:
+            raise error
+
+    monkeypatch.setattr(training._Recorder, "on_train_batch_end", on_train_batch_end)
+
+
+# ------------------------------------------------------------------------------------------------------- repetition
+
+
+def test_a_finished_run_folder(whole):
+    assert_tidy(whole)
+    assert whole.recipe == recipe()
+    assert [row["epoch"] for row in history(whole)] == ["1", "2", "3"]
+    environment = whole.environment
+    assert environment["data"]["pictures"] == {"train": 230, "validation": 26, "test": TEST_PICTURES}
+    assert environment["backend"] == keras.backend.backend()
+    assert environment["versions"]["keras"] == keras.__version__
+    assert whole.metrics["parameters"] == 164_938
+    assert whole.metrics["train_seconds"] == pytest.approx(sum(row["seconds"] for row in whole.history), abs=0.1)
+
+
+def test_one_seed_gives_one_model(whole, data, tmp_path):
+    keras.utils.set_random_seed(99)  # what happened before in the process does not matter
+    assert_same_run(train(recipe(), tmp_path / "again", data, quiet=True), whole)
+
+
+def test_another_seed_gives_another_model(whole, data, tmp_path):
+    other = train(recipe(seed=1), tmp_path / "other", data, quiet=True)
+    assert not same_weights(weights(other), weights(whole))
+    assert history(other) != history(whole)
+
+
+def test_the_best_epoch_is_chosen_on_validation(whole):
+    accuracies = [float(row["val_accuracy"]) for row in history(whole)]
+    best = accuracies.index(max(accuracies))
+    assert whole.metrics["validation"]["accuracy"] == pytest.approx(accuracies[best], abs=1e-6)
+    assert whole.metrics["validation"]["loss"] == pytest.approx(float(history(whole)[best]["val_loss"]), rel=1e-3)
+
+
+def test_the_learning_rate_follows_one_cycle(whole):
+    rates = [row["learning_rate"] for row in whole.history]
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert rates[1] == pytest.approx(recipe().learning_rate * (1 - 8 / 12) / 0.7, rel=1e-4)  # step 8 of 12
+
+
+@pytest.mark.parametrize(
+    ("history_", "monitor", "best"),
+    [
+        ([(3.0, 0.5), (1.0, 0.4), (1.0, 0.6)], "loss", 2),
+        ([(3.0, 0.5), (1.0, 0.6), (2.0, 0.6)], "accuracy", 2),
+        ([(math.nan, 0.5), (9.0, 0.4)], "loss", 2),
+        ([(math.nan, 0.9), (9.0, 0.4)], "accuracy", 2),
+        ([(math.inf, 0.9), (9.0, 0.4)], "accuracy", 2),
+    ],
+)
+def test_an_epoch_without_a_finite_loss_is_never_the_best(history_, monitor, best):
+    rows = [{"val_loss": loss, "val_accuracy": accuracy} for loss, accuracy in history_]
+    assert training._State(rows).best_epoch(monitor) == best
+
+
+# ----------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precision):
+    own = recipe(precision=precision)
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, epoch=3)
+        with pytest.raises(KeyboardInterrupt):
+            train(own, tmp_path / "run", data, quiet=True)
+    run = Run.open(tmp_path / "run")
+    assert len(history(run)) == 2
+    assert run.best_model.exists()
+    train(own, run.folder, data, resume=True, quiet=True)
+    unbroken = whole if precision == "float32" else train(own, tmp_path / "unbroken", data, quiet=True)
+    assert_same_run(run, unbroken)
+    assert_tidy(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "occurrence", "before"),
+    [
+        ("recipe.json", 1, False),
+        ("environment.json", 1, False),
+        ("best.keras", 1, True),
+        ("best.keras", 1, False),
+        ("epoch-00002.npz", 1, True),
+        ("epoch-00002.npz", 1, False),
+        ("state.json", 2, False),
+        ("history.csv", 2, False),
+        ("epoch-00003.npz", 1, False),
+        ("metrics.json", 1, False),
+        ("scores.csv", 1, False),
+    ],
+)
+def test_a_kill_between_two_writes_is_harmless(whole, data, tmp_path, monkeypatch, name, occurrence, before):
+    with monkeypatch.context() as patch:
+        kill_at(patch, name, occurrence, before)
+        with pytest.raises(Killed):
+            train(recipe(), tmp_path / "run", data, quiet=True)
+    run = train(recipe(), tmp_path / "run", data, resume=True, quiet=True)
+    assert_same_run(run, whole)
+    assert sorted(path.name for path in run.checkpoint.iterdir()) == ["epoch-00003.npz", "state.json"]
+
+
+def test_a_kill_before_the_first_file_is_harmless(whole, data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, "recipe.json", before=True)
+        with pytest.raises(Killed):
+            train(recipe(), tmp_path / "run", data, quiet=True)
+    run = Run.create(tmp_path / "run", recipe(), overwrite=True)
+    assert run.recipe == recipe()
+
+
+def lightcnn(*arguments, **options):
+    command = [sys.executable, "-m", "lightcnn", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def settings(own):
+    values = {key: getattr(own, key) for key in ("epochs", "batch_size", "precision", "dropout")}
+    return [text for key, value in values.items() for text in ("--set", f"{key}={value}")]
+
+
+def test_a_real_kill_at_a_random_time_is_harmless(data, tmp_path):
+    own, delay = recipe(epochs=12), random.SystemRandom().uniform(0, 1.5)
+    process = lightcnn("train", "arrays", "--data-dir", data, "--run-dir", tmp_path / "killed", *settings(own))
+    with process:
+        while process.poll() is None and not (tmp_path / "killed" / "history.csv").exists():
+            time.sleep(0.02)
+        time.sleep(delay)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    killed = Run.open(tmp_path / "killed")
+    finished = len(killed.history)
+    train(own, killed.folder, data, resume=True, quiet=True)
+    unbroken = train(own, tmp_path / "unbroken", data, quiet=True)
+    assert history(killed) == history(unbroken), f"killed {delay:.3f} s after epoch 1, {finished} epochs done"
+    assert_same_run(killed, unbroken)
+
+
+def test_resuming_a_finished_run_changes_nothing(data, tmp_path, whole):
+    run = train(recipe(), tmp_path / "run", data, quiet=True)
+    kept = ("best.keras", "history.csv", "metrics.json", "scores.csv", "recipe.json", "checkpoint/state.json")
+    before = {name: (run.folder / name).read_bytes() for name in kept}
+    train(recipe(), run.folder, data, resume=True, quiet=True)
+    assert {name: (run.folder / name).read_bytes() for name in kept} == before
+    assert_same_run(run, whole)
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(whole, data):
+    before = whole.best_model.read_bytes()
+    with pytest.raises(RunError, match="not empty"):
+        train(recipe(), whole.folder, data, quiet=True)
+    assert whole.best_model.read_bytes() == before
+
+
+def test_resuming_with_another_recipe_is_refused(whole, data):
+    with pytest.raises(RunError, match="dropout was 0.2, now 0.3"):
+        train(recipe(dropout=0.3), whole.folder, data, resume=True, quiet=True)
+
+
+def test_resuming_on_other_data_is_refused(whole, mnist, tmp_path):
+    other = write_arrays(tmp_path / "other.npz", mnist, lambda pictures, labels: (255 - pictures, labels))
+    with pytest.raises(RunError, match=r"other.npz is not the data that .* was started on"):
+        train(recipe(), whole.folder, other, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\x03\x04"),
+        lambda path: path.unlink(),
+        lambda path: np.savez(path, **{"model/0": np.zeros(3)}),
+        lambda path: (path.parent / "state.json").write_text("{"),
+        lambda path: (path.parent / "state.json").write_text("[]"),
+        lambda path: (path.parent / "state.json").write_bytes(b"\xff"),
+    ],
+    ids=["truncated", "empty", "header only", "gone", "other variables", "half a state", "a list", "no text"],
+)
+def test_a_damaged_checkpoint_is_named(data, tmp_path, monkeypatch, damage, checkpointed):
+    run = checkpointed(tmp_path / "run")
+    damage(run.checkpoint / "epoch-00001.npz")
+    with pytest.raises(RunError, match=r"The checkpoint in .* is damaged: .*--overwrite"):
+        train(recipe(), run.folder, data, resume=True, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def checkpointed(data, tmp_path_factory):
+    """Makes copies of a run that was interrupted in its second epoch."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_epoch(patch, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(), folder, data, quiet=True)
+
+    def copy(target):
+        shutil.copytree(folder, target)
+        return Run.open(target)
+
+    return copy
+
+
+# ---------------------------------------------------------------------------------------------- what can go wrong
+
+
+def poison(monkeypatch, epoch, step):
+    real = training._Batches.__getitem__
+
+    def poisoned(self, index):
+        pictures, labels = real(self, index)
+        return (pictures * np.nan if (self.epoch + 1, index + 1) == (epoch, step) else pictures), labels
+
+    monkeypatch.setattr(training._Batches, "__getitem__", poisoned)
+
+
+def test_a_loss_that_becomes_nan_stops_and_keeps_the_best(whole, data, tmp_path, monkeypatch):
+    poison(monkeypatch, epoch=2, step=3)
+    with pytest.raises(DivergedError, match=r"became nan at step 3 of epoch 2; .*best.keras of epoch 1 is kept"):
+        train(recipe(), tmp_path / "run", data, quiet=True)
+    run = Run.open(tmp_path / "run")
+    assert history(run) == history(whole)[:1]
+    assert all(np.isfinite(array).all() for array in weights(run))
+    assert not (run.folder / "metrics.json").exists()
+
+
+def test_nothing_is_promised_when_the_first_epoch_diverges(mnist, tmp_path):
+    huge = write_arrays(
+        tmp_path / "huge.npz", mnist, lambda pictures, labels: (pictures.astype(np.float32) * 1e36, labels)
+    )
+    with pytest.raises(DivergedError, match=r"at step 1 of epoch 1; .*learning_rate=0.004") as caught:
+        train(recipe(normalization="unit"), tmp_path / "run", huge, quiet=True)
+    assert "kept" not in str(caught.value)
+    assert not (tmp_path / "run" / "best.keras").exists()
+
+
+def test_a_validation_loss_that_is_never_finite_is_an_error(data, tmp_path, monkeypatch):
+    real = training._ValidationBatches.__getitem__
+    monkeypatch.setattr(
+        training._ValidationBatches, "__getitem__", lambda self, index: (real(self, index)[0] * np.nan, real(self, 0)[1])
+    )
+    with pytest.raises(DivergedError, match="no epoch gave a finite validation loss"):
+        train(recipe(epochs=1), tmp_path / "run", data, quiet=True)
+
+
+def no_space(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_written(whole, data, tmp_path, monkeypatch):
+    calls = []
+    real = np.savez
+
+    def savez(file, **arrays):
+        calls.append(1)
+        if len(calls) == 2:
+            file.write(b"half of it")
+            no_space()
+        real(file, **arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.np, "savez", savez)
+        with pytest.raises(StorageError, match=r"epoch-00002.npz could not be written: No space left on device"):
+            train(recipe(), tmp_path / "run", data, quiet=True)
+    run = Run.open(tmp_path / "run")
+    assert sorted(path.name for path in run.checkpoint.iterdir()) == ["epoch-00001.npz", "state.json"]
+    assert json.loads((run.checkpoint / "state.json").read_text())["weights"] == "epoch-00001.npz"
+    train(recipe(), run.folder, data, resume=True, quiet=True)
+    assert_same_run(run, whole)
+    assert_tidy(run)
+
+
+def test_a_disk_that_fills_while_the_best_model_is_written(whole, data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", no_space)
+        with pytest.raises(StorageError, match=r"best.keras could not be written: No space left on device"):
+            train(recipe(), tmp_path / "run", data, quiet=True)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["environment.json", "recipe.json"]
+    assert_same_run(train(recipe(), tmp_path / "run", data, resume=True, quiet=True), whole)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on the size of files")
+def test_a_file_that_the_system_refuses_to_grow(data, tmp_path, checkpointed):
+    import resource
+
+    run = checkpointed(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.checkpoint.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, limits[1]))  # best.keras fits, a checkpoint does not
+    try:
+        with pytest.raises(StorageError, match="epoch-00002.npz could not be written"):
+            train(recipe(), run.folder, data, resume=True, quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in run.checkpoint.iterdir()} == before
+
+
+def test_data_that_cannot_be_used_leave_the_folder_free(tmp_path, data):
+    with pytest.raises(LightCNNError):
+        train(recipe(), tmp_path / "run", tmp_path / "nowhere.npz", quiet=True)
+    Run.create(tmp_path / "run", recipe(seed=3))  # the same command, mended, must not meet "not empty"
+
+
+def test_a_run_is_not_deleted_for_data_that_cannot_be_used(tmp_path, checkpointed):
+    run = checkpointed(tmp_path / "run")
+    with pytest.raises(LightCNNError):
+        train(recipe(), run.folder, tmp_path / "nowhere.npz", overwrite=True, quiet=True)
+    assert run.best_model.exists()
+
+
+# --------------------------------------------------------------------------------------------------------- stopping
+
+
+def test_training_stops_when_it_gets_no_better(data, tmp_path):
+    still = recipe(epochs=10, patience=2, learning_rate=0.0, batch_norm_momentum=1.0)  # so that nothing ever changes
+    run = train(still, tmp_path / "run", data, quiet=True)
+    assert len(history(run)) == 3
+    assert len({row["val_accuracy"] for row in history(run)}) == 1
+    before = run.best_model.read_bytes()
+    train(still, run.folder, data, resume=True, quiet=True)
+    assert len(history(run)) == 3
+    assert run.best_model.read_bytes() == before
+
+
+def without_test_pictures(self, positions):
+    if len(self.images) == TEST_PICTURES:
+        raise AssertionError("the test split was read")
+    return self.images[self.rows[positions]]
+
+
+def test_validation_only_leaves_the_test_split_untouched(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Split, "take", without_test_pictures)
+    run = train(recipe(epochs=1), tmp_path / "run", data, validation_only=True, quiet=True)
+    assert set(run.metrics) == {"train_seconds", "parameters", "validation"}
+    assert not run.scores.exists()
+    assert (run.folder / "scores-validation.csv").exists()
+    assert run.report.exists()
+    with pytest.raises(AssertionError, match="the test split was read"):  # so the trap works
+        train(recipe(epochs=1), run.folder, data, resume=True, quiet=True)
+
+
+# ------------------------------------------------------------------------------------------------------ fine-tuning
+
+STILL = {"epochs": 1, "learning_rate": 0.0, "batch_norm_momentum": 1.0}
+
+
+def by_layer(model):
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.get_weights()}
+
+
+def changed_layers(before, after):
+    return {name for name in before if not same_weights(before[name], after[name])}
+
+
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_training_starts_from_given_weights(whole, data, tmp_path, kind):
+    origin = whole.folder if kind == "run" else whole.best_model
+    run = train(recipe(**STILL, initial_weights=str(origin)), tmp_path / "run", data, quiet=True)
+    assert same_weights(weights(run), weights(whole))
+    assert figures(run)["test"] == figures(whole)["test"]
+    assert any(str(origin) in note for note in run.environment["notes"])
+
+
+def test_preprocessing_comes_with_the_weights(whole, mnist, tmp_path):
+    dark = write_arrays(tmp_path / "dark.npz", mnist, lambda pictures, labels: (pictures // 4, labels))
+    run = train(recipe(**STILL, initial_weights=str(whole.folder)), tmp_path / "run", dark, quiet=True)
+    mine, its = (load_model(one.best_model).get_layer("preprocessing") for one in (run, whole))
+    assert (mine.scale, mine.offset) == (its.scale, its.offset)
+
+
+def test_a_head_of_another_size_is_replaced_and_named(whole, mnist, tmp_path):
+    few = write_arrays(tmp_path / "few.npz", mnist, lambda x, y: (x[y < 5], y[y < 5]))
+    run = train(recipe(**STILL, initial_weights=str(whole.folder)), tmp_path / "run", few, quiet=True)
+    before, after = by_layer(load_model(whole.best_model)), by_layer(load_model(run.best_model))
+    assert changed_layers(before, after) == {"logits"}
+    assert after["logits"][1].shape == (5,)
+    assert "The layer 'logits' is new: 10 classes there, 5 here." in run.environment["notes"]
+    assert "10 classes there, 5 here" in run.report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "layer"),
+    [
+        (lambda x, y: (np.pad(x, ((0, 0), (2, 2), (2, 2))), y), "embedding"),
+        (lambda x, y: (np.stack([x] * 3, axis=-1), y), "conv_1"),
+    ],
+    ids=["size", "channels"],
+)
+def test_pictures_of_another_shape_are_named(whole, mnist, tmp_path, change, layer):
+    other = write_arrays(tmp_path / "other.npz", mnist, change)
+    with pytest.raises(RecipeError, match=rf"does not fit: the layer '{layer}' has weights of shape"):
+        train(recipe(initial_weights=str(whole.folder)), tmp_path / "run", other, quiet=True)
+
+
+def test_grey_pictures_do_not_fit_weights_for_colour(data, tmp_path):
+    model = training.lcnn((28, 28, 3), 10, scale=[1.0, 2.0, 3.0])
+    save_model(model, tmp_path / "colour.keras", {"labels": [str(digit) for digit in range(10)]})
+    with pytest.raises(RecipeError, match="does not fit"):
+        train(recipe(initial_weights=str(tmp_path / "colour.keras")), tmp_path / "run", data, quiet=True)
+
+
+def test_another_network_is_named(data, tmp_path):
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    save_model(model, tmp_path / "other.keras", {})
+    with pytest.raises(RecipeError, match="has no layer 'conv_1': it is another network"):
+        train(recipe(initial_weights=str(tmp_path / "other.keras")), tmp_path / "run", data, quiet=True)
+
+
+def test_weights_that_are_not_there_are_named(data, tmp_path):
+    with pytest.raises(ModelFileError, match=r"nowhere.keras does not exist"):
+        train(recipe(initial_weights=str(tmp_path / "nowhere.keras")), tmp_path / "run", data, quiet=True)
+
+
+def test_frozen_layers_stay_as_they_are(whole, data, tmp_path):
+    own = recipe(epochs=1, initial_weights=str(whole.folder), freeze=("conv_*", "norm_1?", "norm_2"))
+    run = train(own, tmp_path / "run", data, quiet=True)
+    before, after = by_layer(load_model(whole.best_model)), by_layer(load_model(run.best_model))
+    frozen = {name for name in before if name.startswith("conv_")} | {"norm_10", "norm_2"}
+    assert changed_layers(before, after) == set(before) - frozen
+
+
+def test_an_unknown_layer_names_the_nearest(data, tmp_path):
+    with pytest.raises(RecipeError, match=r"freeze=embeding names no layer. Did you mean 'embedding'\?"):
+        train(recipe(freeze=("conv_*", "embeding")), tmp_path / "run", data, quiet=True)
+
+
+def test_something_must_be_left_to_train(data, tmp_path):
+    with pytest.raises(RecipeError, match=r"freeze=\* leaves nothing to train"):
+        train(recipe(freeze=("*",)), tmp_path / "run", data, quiet=True)
+
+
+# -------------------------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_model_is_kept_in_float32(data, tmp_path, precision, monkeypatch):
+    policies = []
+    real = training._fit
+
+    def fit(run, own, loaded, models, bar):
+        policies.append(models.trained.get_layer("conv_1").compute_dtype)
+        return real(run, own, loaded, models, bar)
+
+    monkeypatch.setattr(training, "_fit", fit)
+    run = train(recipe(epochs=1, precision=precision), tmp_path / "run", data, quiet=True)
+    assert policies == [precision]
+    assert run.environment["precision"] == precision
+    assert keras.config.dtype_policy().name == "float32"
+    model = load_model(run.best_model)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    assert {str(variable.dtype) for variable in model.weights} == {"float32"}
+
+
+def test_a_model_too_small_for_the_network_is_a_clear_error(mnist, tmp_path):
+    tiny = write_arrays(tmp_path / "tiny.npz", mnist, lambda x, y: (x[:, ::2, ::2], y))
+    with pytest.raises(RecipeError, match="at least 16 x 16 pixels"):
+        train(recipe(), tmp_path / "run", tiny, quiet=True)
+
+
+# ---------------------------------------------------------------------------------------------------- real training
+
+
+def test_mnist_is_learned_in_one_epoch(mnist_folder, tmp_path):
+    run = train(get_recipe("mnist", epochs=1), tmp_path / "run", mnist_folder, quiet=True)
+    assert run.metrics["test"]["accuracy"] >= 0.97
+    assert run.metrics["parameters"] == 164_938
+    assert run.metrics["test"]["images"] == 10_000
