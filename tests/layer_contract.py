@@ -1,4 +1,4 @@
-"""What every layer promises, in one call, and gradients on whichever backend runs."""
+"""What every layer promises, in one call, and what tests of layers and models share: examples, weights, gradients."""
 
 import inspect
 from pathlib import Path
@@ -67,11 +67,24 @@ def example(shape, batch_size=3, seed=0):
     return np.random.default_rng(seed).normal(size=(batch_size, *shape)).astype("float32")
 
 
+def random_weights(model, seed=0):
+    """Returns weights for a model that keep its values near one; moving statistics are not the initial 0 and 1."""
+    generator, weights = np.random.default_rng(seed), []
+    for variable in model.weights:
+        if variable.name == "kernel":
+            weights.append(generator.normal(size=variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
+        elif variable.name in ("gamma", "moving_variance"):
+            weights.append(generator.uniform(0.5, 1.5, variable.shape))
+        else:
+            weights.append(generator.normal(size=variable.shape) / 4)
+    return weights
+
+
 def gradient(function, inputs, upstream):
     """Returns the gradient of `sum(function(inputs) * upstream)` by `inputs`, as a NumPy array."""
 
     def total(x):
-        return ops.sum(function(x) * upstream)
+        return ops.sum(ops.multiply(function(x), ops.convert_to_tensor(upstream)))
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow

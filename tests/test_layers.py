@@ -144,7 +144,7 @@ def test_at_a_tie_of_three_the_whole_gradient_goes_to_the_earlier_group(output):
     upstream[:, output] = 3.0
     received = gradient(MaxFeatureMap(3), triples, upstream)
     # A stable sort puts the earlier group first among equals.
-    winners = [sorted(range(3), key=lambda group: -triple[group])[output] for triple in triples]  # noqa: B023
+    winners = [sorted(range(3), key=lambda group: -triple[group])[output] for triple in triples]
     np.testing.assert_array_equal(received, 3.0 * np.eye(3)[winners])
 
 

@@ -139,7 +139,7 @@ def test_an_unknown_key_names_the_nearest():
         Recipe.from_json({**recipe().to_json(), "epoch": 3})
     with pytest.raises(RecipeError, match=r"Did you mean 'learning_rate'\?"):
         parse_settings(["lerning_rate=1"])
-    with pytest.raises(RecipeError, match="Known: .*batch_size"):
+    with pytest.raises(RecipeError, match=r"Known: .*batch_size"):
         parse_settings(["zzz=1"])
 
 
@@ -273,7 +273,7 @@ def test_there_must_be_a_run_to_resume(tmp_path):
 def test_opening_what_is_no_run(tmp_path):
     with pytest.raises(RunError, match="nowhere does not exist"):
         Run.open(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="is not a run folder: it has no recipe.json"):
+    with pytest.raises(RunError, match=r"is not a run folder: it has no recipe.json"):
         Run.open(tmp_path)
 
 

@@ -18,7 +18,7 @@ import pytest
 from lightcnn import files, training
 from lightcnn.datasets import Split
 from lightcnn.errors import DivergedError, LightCNNError, ModelFileError, RecipeError, RunError, StorageError
-from lightcnn.models import load_model, save_model
+from lightcnn.models import load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
 from lightcnn.training import train
@@ -31,7 +31,8 @@ class Killed(BaseException):
 
 
 def recipe(**values):
-    return get_recipe("arrays", **{"epochs": 3, "batch_size": 64, "precision": "float32", "dropout": 0.2, **values})
+    small = {"epochs": 3, "batch_size": 64, "precision": "float32", "dropout": 0.2, "batch_norm_momentum": 0.5}
+    return get_recipe("arrays", **{**small, **values})
 
 
 def write_arrays(path, mnist, change=lambda pictures, labels: (pictures, labels), count=256):
@@ -60,7 +61,7 @@ def whole(data, tmp_path_factory):
 
 
 def weights(run):
-    return [variable.numpy() for variable in load_model(run.best_model).variables]
+    return load_model(run.best_model).get_weights()
 
 
 def same_weights(first, second):
@@ -156,7 +157,7 @@ def test_the_best_epoch_is_chosen_on_validation(whole):
     accuracies = [float(row["val_accuracy"]) for row in history(whole)]
     best = accuracies.index(max(accuracies))
     assert whole.metrics["validation"]["accuracy"] == pytest.approx(accuracies[best], abs=1e-6)
-    assert whole.metrics["validation"]["loss"] == pytest.approx(float(history(whole)[best]["val_loss"]), rel=1e-3)
+    assert read_metadata(whole.best_model)["epoch"] == best + 1
 
 
 def test_the_learning_rate_follows_one_cycle(whole):
@@ -202,7 +203,6 @@ def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precisio
 @pytest.mark.parametrize(
     ("name", "occurrence", "before"),
     [
-        ("recipe.json", 1, False),
         ("environment.json", 1, False),
         ("best.keras", 1, True),
         ("best.keras", 1, False),
@@ -210,7 +210,6 @@ def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precisio
         ("epoch-00002.npz", 1, False),
         ("state.json", 2, False),
         ("history.csv", 2, False),
-        ("epoch-00003.npz", 1, False),
         ("metrics.json", 1, False),
         ("scores.csv", 1, False),
     ],
@@ -240,12 +239,13 @@ def lightcnn(*arguments, **options):
 
 
 def settings(own):
-    values = {key: getattr(own, key) for key in ("epochs", "batch_size", "precision", "dropout")}
+    keys = ("epochs", "batch_size", "precision", "dropout", "batch_norm_momentum")
+    values = {key: getattr(own, key) for key in keys}
     return [text for key, value in values.items() for text in ("--set", f"{key}={value}")]
 
 
 def test_a_real_kill_at_a_random_time_is_harmless(data, tmp_path):
-    own, delay = recipe(epochs=12), random.SystemRandom().uniform(0, 1.5)
+    own, delay = recipe(epochs=12), random.SystemRandom().uniform(0, 1.0)
     process = lightcnn("train", "arrays", "--data-dir", data, "--run-dir", tmp_path / "killed", *settings(own))
     with process:
         while process.poll() is None and not (tmp_path / "killed" / "history.csv").exists():
@@ -278,7 +278,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(whole, data):
 
 
 def test_resuming_with_another_recipe_is_refused(whole, data):
-    with pytest.raises(RunError, match="dropout was 0.2, now 0.3"):
+    with pytest.raises(RunError, match=r"dropout was 0.2, now 0.3"):
         train(recipe(dropout=0.3), whole.folder, data, resume=True, quiet=True)
 
 
@@ -363,7 +363,9 @@ def test_nothing_is_promised_when_the_first_epoch_diverges(mnist, tmp_path):
 def test_a_validation_loss_that_is_never_finite_is_an_error(data, tmp_path, monkeypatch):
     real = training._ValidationBatches.__getitem__
     monkeypatch.setattr(
-        training._ValidationBatches, "__getitem__", lambda self, index: (real(self, index)[0] * np.nan, real(self, 0)[1])
+        training._ValidationBatches,
+        "__getitem__",
+        lambda self, index: (real(self, index)[0] * np.nan, real(self, 0)[1]),
     )
     with pytest.raises(DivergedError, match="no epoch gave a finite validation loss"):
         train(recipe(epochs=1), tmp_path / "run", data, quiet=True)
@@ -414,7 +416,7 @@ def test_a_file_that_the_system_refuses_to_grow(data, tmp_path, checkpointed):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, limits[1]))  # best.keras fits, a checkpoint does not
     try:
-        with pytest.raises(StorageError, match="epoch-00002.npz could not be written"):
+        with pytest.raises(StorageError, match=r"epoch-00002.npz could not be written"):
             train(recipe(), run.folder, data, resume=True, quiet=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from lightcnn.errors import DataError
 
@@ -27,22 +27,22 @@ class Picture:
 
     Attributes:
         pixels: `(height, width, channels)` uint8.
-        original: `(width, height, mode)` of the file, the mode as Pillow names it.
+        original_size: `(width, height)` of the picture in the file, upright.
         grey: Whether the file's own pixels are shades of grey.
     """
 
     pixels: NDArray[np.uint8]
-    original: tuple[int, int, str]
+    original_size: tuple[int, int]
     grey: bool
 
     @property
     def changes(self) -> str:
-        """What was converted, for people: `"640x480 RGB -> 28x28 grey"`, or an empty string."""
+        """What was converted, for people: `"640x480 colour -> 28x28 grey"`, or an empty string."""
         height, width, channels = self.pixels.shape
         before, after = "grey" if self.grey else "colour", "grey" if channels == 1 else "colour"
-        if self.original[:2] == (width, height) and before == after:
+        if self.original_size == (width, height) and before == after:
             return ""
-        return f"{self.original[0]}x{self.original[1]} {before} -> {width}x{height} {after}"
+        return f"{self.original_size[0]}x{self.original_size[1]} {before} -> {width}x{height} {after}"
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -55,20 +55,20 @@ def open_picture(path: Path) -> Image.Image:
         A Pillow image of mode `L` or `RGB`. Transparent pixels are shown on black.
 
     Raises:
-        DataError: If the file is missing, empty, truncated, no picture, or unpacks to over 100 million pixels.
+        DataError: If the file is missing, empty, truncated, no picture, or unpacks to over 100 million pixels. The
+            message is the cause alone; the caller knows the file.
     """
     try:
         if not path.stat().st_size:
             raise DataError("the file is empty")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours and lower
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures (our limit is lower) and of odd EXIF data
             with Image.open(path, formats=_FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(f"{width} x {height} pixels are more than the {MAX_PIXELS:,} that are unpacked")
                 image.load()
-                upright = ImageOps.exif_transpose(image)
-                return _to_grey_or_colour(upright)
+                return _to_grey_or_colour(_upright(image))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -77,20 +77,44 @@ def open_picture(path: Path) -> Image.Image:
         raise DataError("not a PNG, JPEG, BMP, GIF, PGM, PPM or WebP picture") from error
     except FileNotFoundError as error:
         raise DataError("no such file") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:  # what Pillow raises on damaged files
+    except Exception as error:  # Pillow raises many kinds for damaged files
         raise DataError(f"damaged or unreadable: {error}") from error
 
 
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns a picture as its EXIF data say.
+
+    `ImageOps.exif_transpose` writes the EXIF block anew and fails on blocks that are a little odd, which many are.
+    """
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # an unreadable EXIF block is no reason to lose the picture
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_grey_or_colour(image: Image.Image) -> Image.Image:
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
     if image.mode in ("1", "L"):
         return image.convert("L")
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         # 16-bit grey: Pillow's own conversion clips at 255, so scale by the range of the format.
         wide = np.asarray(image, np.float64)
         return Image.fromarray(np.clip(wide / 257 + 0.5, 0, 255).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
@@ -125,13 +149,22 @@ def decode_picture(path: Path, size: tuple[int, int], channels: int) -> Picture:
     if channels not in (1, 3):
         raise DataError(f"pictures have 1 channel (grey) or 3 (colour). Received: channels={channels}")
     image = open_picture(path)
-    grey, original = is_grey(image), (*image.size, image.mode)
-    image = image.convert("L" if channels == 1 else "RGB")
-    height, width = size
-    if image.size != (width, height):
-        image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
+    grey, original_size = is_grey(image), image.size
+    image = _fit(image.convert("L" if channels == 1 else "RGB"), width=size[1], height=size[0])
     pixels: NDArray[Any] = np.asarray(image, np.uint8)
-    return Picture(pixels.reshape(height, width, channels), original, grey)
+    return Picture(pixels.reshape(*size, channels), original_size, grey)
+
+
+def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Fits a picture into a frame; `ImageOps.pad` makes a very thin picture vanish."""
+    if image.size == (width, height):
+        return image
+    scale = min(width / image.width, height / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    frame = Image.new(image.mode, (width, height))
+    corner = (width - inner[0]) // 2, (height - inner[1]) // 2
+    frame.paste(image.resize(inner, Image.Resampling.BILINEAR), corner)
+    return frame
 
 
 def find_pictures(paths: Iterable[Path]) -> list[Path]:
@@ -141,10 +174,11 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
         paths: Files and folders.
 
     Returns:
-        Files in the order given, repeats kept. Hidden files and folders are passed over inside folders.
+        Files in the order given, repeats kept; whether a named file exists is told when it is read. Hidden files and
+        folders are passed over inside folders.
 
     Raises:
-        DataError: If a folder holds no picture, or a path does not exist.
+        DataError: If a folder holds no picture.
     """
     found: list[Path] = []
     for path in paths:

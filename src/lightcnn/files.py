@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import IO, Any
 
 from lightcnn.errors import StorageError
 
-__all__ = ["atomic_write", "cache_folder", "file_digest", "write_json", "write_text"]
+__all__ = ["atomic_write", "cache_folder", "file_digest", "fits_memory", "write_json", "write_text"]
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def _discard(temporary: str | None) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -80,6 +81,14 @@ def file_digest(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fits_memory(archive: zipfile.ZipFile) -> bool:
+    """Tells whether a zip file unpacks to less than this machine's memory: a small file can claim terabytes."""
+    if not hasattr(os, "sysconf"):
+        return True  # Windows; there is no limit that could be asked for
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return sum(member.file_size for member in archive.infolist()) < memory
 
 
 def cache_folder() -> Path:

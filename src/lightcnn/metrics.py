@@ -28,8 +28,10 @@ def _check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floa
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= p.shape[1]:
         raise ValueError(
             f"Labels must be integers from 0 to {p.shape[1] - 1}. "
-            f"Received: dtype={y.dtype}, from {y.min()} to {y.max()}"
+            f"Received: dtype={y.dtype}, among them {np.unique(y)[:10].tolist()}"
         )
+    if not np.isfinite(p).all():
+        raise ValueError("Expected finite probabilities. Received: NaN or infinite values")
     return p, y.astype(np.int64)
 
 
@@ -138,7 +140,7 @@ def calibration_bins(probabilities: ArrayLike, labels: ArrayLike, num_bins: int 
     """
     p, y = _check(probabilities, labels)
     confidence = p.max(axis=1)
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    bins = np.searchsorted(np.arange(1, num_bins) / num_bins, confidence)
     count = np.bincount(bins, minlength=num_bins)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(bins, confidence, num_bins) / count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ def load_images(
     Example:
     >>> data = load_images("mnist", validation_fraction=0.1)
     >>> len(data.train), len(data.validation), len(data.test)
-    (54000, 6000, 10000)
+    (54001, 5999, 10000)
     """
     folder = Path(data_dir) if data_dir is not None else None
     if dataset in ("mnist", "cifar10"):
@@ -145,15 +146,15 @@ def load_images(
     else:
         loaded = _from_folder(folder, image_size, channels, skip_bad_files, track)
     if loaded.test is None and test_fraction:
-        train, test = _hold_out(loaded.train, test_fraction, (seed, 1))
+        train, test = _hold_out(loaded.train, test_fraction, (seed, 1), loaded.labels)
         loaded = replace(loaded, train=train, test=test)
     if loaded.validation is None and validation_fraction:
-        train, validation = _hold_out(loaded.train, validation_fraction, (seed, 2))
+        train, validation = _hold_out(loaded.train, validation_fraction, (seed, 2), loaded.labels)
         loaded = replace(loaded, train=train, validation=validation)
     return loaded
 
 
-def _hold_out(split: Split, fraction: float, seed: tuple[int, int]) -> tuple[Split, Split]:
+def _hold_out(split: Split, fraction: float, seed: tuple[int, int], names: tuple[str, ...]) -> tuple[Split, Split]:
     """Takes `fraction` of each class, at least one picture, at random; the order of the rest stays."""
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(split), bool)
@@ -162,7 +163,7 @@ def _hold_out(split: Split, fraction: float, seed: tuple[int, int]) -> tuple[Spl
         count = max(1, round(len(positions) * fraction))
         if count >= len(positions):
             raise DataError(
-                f"Class number {label} has {len(positions)} picture(s): too few to train on some and hold out "
+                f"The class {names[label]!r} has {len(positions)} picture(s): too few to train on some and hold out "
                 f"{fraction:.0%}. Add pictures."
             )
         chosen[generator.choice(positions, count, replace=False)] = True
@@ -232,7 +233,7 @@ def _checked_labels(array: NDArray[Any], count: int, key: str, source: Path) -> 
         )
     if array.dtype.kind not in "uiUS":
         raise DataError(f"{source}: {key} must hold whole numbers or text. Received: dtype {array.dtype}")
-    return array.reshape(-1).astype(str) if array.dtype.kind == "S" else array.reshape(-1)
+    return np.char.decode(array.reshape(-1), "latin1") if array.dtype.kind == "S" else array.reshape(-1)
 
 
 # --------------------------------------------------------------------------------------------------------- folders
@@ -249,6 +250,8 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
         raise DataError(f"{folder} is not a folder. Expected one sub-folder a class.")
     split_folders = {"train": folder}
     if (folder / "train").is_dir():
+        if (folder / "val").is_dir() and (folder / "validation").is_dir():
+            raise DataError(f"{folder} has both val and validation, which mean the same. Keep one of them.")
         split_folders = {_SPLIT_FOLDERS[p.name]: p for p in _subfolders(folder) if p.name in _SPLIT_FOLDERS}
     labels = tuple(path.name for path in _subfolders(split_folders["train"]))
     if len(labels) < 2:
@@ -269,16 +272,19 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
         hint = "Mend or remove them, or pass --skip-bad-files to train without them."
         raise BadFilesError([(everything[row][0], cause) for row, cause in failures.items()], hint)
 
-    digest = hashlib.sha256(f"{image_size} {stack.shape[-1]}".encode())
+    digest = hashlib.sha256(str(stack.shape[1:]).encode())
     for row, (path, _) in enumerate(everything):
-        digest.update(f"{path.relative_to(folder)} {path.stat().st_size} {row in failures}\n".encode())
+        digest.update(f"{path.relative_to(folder)} {row in failures}\n".encode(errors="surrogateescape"))
+        digest.update(np.ascontiguousarray(stack[row]).data)
     names = [str(path) for path, _ in everything]
+    classes_of_rows = np.array([index for _, index in everything], np.int64)
+    readable = ~np.isin(np.arange(len(everything)), list(failures))
     splits: dict[str, Split] = {}
     start = 0
     for name, listed in files.items():
-        rows = np.array([row for row in range(start, start + len(listed)) if row not in failures], np.int64)
+        rows = start + np.flatnonzero(readable[start : start + len(listed)])
         start += len(listed)
-        own = np.array([everything[row][1] for row in rows], np.int64)
+        own = classes_of_rows[rows]
         if name == "train" and (empty := sorted(set(range(len(labels))) - set(own.tolist()))):
             raise DataError(f"No readable picture is left in: {', '.join(labels[index] for index in empty)}")
         splits[name] = Split(stack, own, rows, names)
@@ -298,12 +304,8 @@ def _decode_all(
     paths: list[Path], image_size: int, channels: int, track: Track
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Decodes files on several threads, each into its row of a file on the disk that has no name."""
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     shape = (len(paths), image_size, image_size, channels or 3)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        _reserve(file.fileno(), int(np.prod(shape)), folder)
-        stack = np.memmap(file, np.uint8, "r+", shape=shape)
+    stack = _stack_on_disk(shape)
     grey = np.zeros(len(paths), bool)
     failures: dict[int, str] = {}
 
@@ -325,14 +327,21 @@ def _decode_all(
     return (stack[..., :1] if one_channel else stack), dict(sorted(failures.items()))
 
 
-def _reserve(descriptor: int, size: int, folder: Path) -> None:
-    """Takes the space now: a disk that fills under a mapped file ends the process without a word."""
+def _stack_on_disk(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Maps a file without a name, which the system removes with the process.
+
+    Its space is taken now: a disk that fills under a mapped file ends the process without a word.
+    """
+    folder, size = cache_folder(), math.prod(shape)
     try:
-        os.ftruncate(descriptor, size)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.ftruncate(file.fileno(), size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as error:
         raise StorageError(
-            f"{folder} has no room for {size / 1e6:,.0f} MB of decoded pictures: {error.strerror}. "
+            f"{folder} cannot hold {size / 1e6:,.0f} MB of decoded pictures: {error.strerror}. "
             "Free some space, set LIGHTCNN_CACHE to another folder, or choose a smaller image_size."
         ) from error

