@@ -42,6 +42,8 @@ def check_layer(layer_class, init_kwargs, input_shapes, folder: Path, passes_mas
     mixed = layer_class(**init_kwargs, dtype="mixed_bfloat16")
     assert keras.backend.standardize_dtype(mixed(batch).dtype) == "bfloat16"
     assert all(variable.dtype == "float32" for variable in mixed.weights)
+    inner = [value for value in vars(mixed).values() if isinstance(value, keras.layers.Layer)]
+    assert all(layer.compute_dtype == "bfloat16" for layer in inner)
 
     for row, expected in zip(batch, outputs, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(layer(row[None]))[0], expected, rtol=1e-5, atol=1e-5)

@@ -104,7 +104,6 @@ def test_import_backend_shows_why_it_failed():
     code = """
 import os, sys, types
 os.environ["KERAS_BACKEND"] = "tensorflow"
-sys.path.insert(0, sys.argv[1])
 from lightcnn import backends
 backends.find_spec = lambda name: object()
 class Broken:
@@ -118,7 +117,7 @@ try:
 finally:
     os.write(2, b"note after the failure\\n")
 """
-    result = run_python(code, str(TESTS))
+    result = run_python(code)
     assert result.returncode == 1
     notes = [line for line in result.stderr.splitlines() if "note" in line or "missing" in line]
     assert notes == ["note before the failure", "note after the failure", "ImportError: libsomething is missing"]

@@ -606,9 +606,7 @@ def test_a_full_disk_is_told_before_decoding(tmp_path, monkeypatch):
 
     save_classes(tmp_path, cat=3, dog=3)
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(
-        StorageError, match=r"cannot hold 1 MB of decoded pictures: No space left on device"
-    ) as caught:
+    with pytest.raises(StorageError, match=r"cannot hold 1 MB of decoded pictures: No space left on device") as caught:
         load_images("images", tmp_path, image_size=200)
     assert os.environ["LIGHTCNN_CACHE"] in str(caught.value)
     assert "LIGHTCNN_CACHE" in str(caught.value)

@@ -216,9 +216,12 @@ def test_a_function_can_initialize_the_kernels():
     def twos(shape, dtype=None):
         return ops.full(shape, 2.0, dtype)
 
-    for layer, shape in [(MFMConv2D(4, 3, kernel_initializer=twos), (None, 8, 8, 4)),
-                         (MFMDense(4, kernel_initializer=twos), (None, 4)),
-                         (ResidualMFMBlock(4, kernel_initializer=twos), (None, 8, 8, 4))]:  # fmt: skip
+    images, features = (None, 8, 8, 4), (None, 4)
+    for layer, shape in (
+        (MFMConv2D(4, 3, kernel_initializer=twos), images),
+        (MFMDense(4, kernel_initializer=twos), features),
+        (ResidualMFMBlock(4, kernel_initializer=twos), images),
+    ):
         layer.build(shape)
         assert all((kernel == 2.0).all() for kernel in layer.get_weights()[::2])
 

@@ -26,7 +26,10 @@ def choose_backend() -> None:
     of the user's `keras.json` comes first if it is installed, then TensorFlow, JAX, PyTorch. Nothing is imported here.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on itself are not the user's business
-    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules:
+    if os.environ.get("KERAS_BACKEND"):
+        return
+    if "keras" in sys.modules:
+        os.environ["KERAS_BACKEND"] = sys.modules["keras"].backend.backend()
         return
     for backend in (_configured_backend(), *BACKENDS):
         if backend in BACKENDS and find_spec(backend):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-__all__ = ["MFMConv2D", "MFMDense", "MaxFeatureMap", "ResidualMFMBlock"]
+__all__ = ["MFMConv2D", "MFMDense", "MaxFeatureMap", "Maxout", "ResidualMFMBlock", "fresh_initializer"]
 
 
 @ops.custom_gradient
@@ -26,8 +26,7 @@ def _maximum_and_median_of_thirds(inputs):
     larger = ops.where(first >= second, first, second)
     smaller = ops.where(first >= second, second, first)
     maximum = ops.where(larger >= third, larger, third)
-    runner_up = ops.where(larger >= third, third, larger)
-    median = ops.where(smaller >= runner_up, smaller, runner_up)
+    median = ops.where(larger >= third, ops.where(smaller >= third, smaller, third), larger)
     return ops.concatenate([maximum, median], axis=-1)
 
 
@@ -35,8 +34,14 @@ def _maximum_and_median_of_thirds(inputs):
 _COMPETITIONS = {2: (1, _maximum_of_halves), 3: (2, _maximum_and_median_of_thirds)}
 
 
+def fresh_initializer(initializer):
+    """Returns an initializer for one more kernel: drawn twice from one object, two kernels would be equal."""
+    initializer = keras.initializers.get(initializer)
+    return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
+
+
 def _check_num_groups(num_groups):
-    if num_groups not in _COMPETITIONS:
+    if not isinstance(num_groups, int) or num_groups not in _COMPETITIONS:
         raise ValueError(
             "`num_groups` must be 2 (MFM 2/1: the maximum of two groups of channels) or 3 (MFM 3/2: the maximum and "
             f"the median of three). Received: num_groups={num_groups!r}"
@@ -320,13 +325,12 @@ class ResidualMFMBlock(keras.layers.Layer):
             MFMConv2D(
                 filters,
                 kernel_size,
-                kernel_initializer=initializer,
+                kernel_initializer=fresh_initializer(self.kernel_initializer),
                 kernel_regularizer=self.kernel_regularizer,
                 dtype=self.dtype_policy,
                 name=name,
             )
-            # Two kernels from one initializer object would be equal: the second draws from a copy of its own.
-            for name, initializer in (("first", self.kernel_initializer), ("second", self.kernel_initializer.clone()))
+            for name in ("first", "second")
         )
 
     def build(self, input_shape):
@@ -352,3 +356,59 @@ class ResidualMFMBlock(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class Maxout(keras.layers.Layer):
+    """Keeps the maximum over groups of channels so that `num_units` remain.
+
+    With `2 * num_units` channels it is `MaxFeatureMap`; it also takes any multiple of `num_units` and any axis. At a
+    tie the gradient goes to the first group.
+
+    Reference:
+        Goodfellow et al., "Maxout Networks": https://arxiv.org/abs/1302.4389
+
+    Args:
+        num_units: Integer. Channels that remain; it must divide the number of channels.
+        axis: Integer. The axis of the channels.
+
+    Input shape:
+        `(batch, ..., channels, ...)`.
+
+    Output shape:
+        As the input, with `num_units` channels.
+
+    Example:
+    >>> lightcnn.layers.Maxout(2)(np.array([[1.0, 5.0, 3.0, 2.0]])).numpy()
+    array([[3., 5.]], dtype=float32)
+    """
+
+    def __init__(self, num_units, axis=-1, **kwargs):
+        if not isinstance(num_units, int) or num_units < 1:
+            raise ValueError(f"`num_units` must be a positive integer. Received: num_units={num_units!r}")
+        super().__init__(**kwargs)
+        self.num_units = num_units
+        self.axis = axis
+
+    def build(self, input_shape):
+        channels = input_shape[self.axis] if -len(input_shape) <= self.axis < len(input_shape) else None
+        if channels is None or channels % self.num_units:
+            raise ValueError(
+                f"Maxout needs a known number of channels that num_units={self.num_units} divides. "
+                f"Received: input_shape={tuple(input_shape)}, axis={self.axis}"
+            )
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        shape[self.axis] = self.num_units
+        return tuple(shape)
+
+    def call(self, inputs):
+        groups = ops.split(inputs, inputs.shape[self.axis] // self.num_units, axis=self.axis)
+        largest = groups[0]
+        for group in groups[1:]:
+            largest = ops.where(largest >= group, largest, group)
+        return largest
+
+    def get_config(self):
+        return {**super().get_config(), "num_units": self.num_units, "axis": self.axis}

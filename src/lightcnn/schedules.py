@@ -27,10 +27,11 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak_learning_rate, num_steps, warmup_fraction=0.3, initial_fraction=0.1):
-        if num_steps < 1 or not 0 < warmup_fraction < 1:
+        if num_steps < 1 or not 0 < warmup_fraction < 1 or not 0 <= initial_fraction <= 1:
             raise ValueError(
-                "OneCycle needs at least one step and a warm-up share between 0 and 1. "
-                f"Received: num_steps={num_steps}, warmup_fraction={warmup_fraction}"
+                "OneCycle needs at least one step, a warm-up share between 0 and 1, and a first share from 0 to 1. "
+                f"Received: num_steps={num_steps}, warmup_fraction={warmup_fraction}, "
+                f"initial_fraction={initial_fraction}"
             )
         self.peak_learning_rate = peak_learning_rate
         self.num_steps = num_steps

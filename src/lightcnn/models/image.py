@@ -1,8 +1,9 @@
 """Networks that classify pictures."""
 
 import keras
+import numpy as np
 
-from lightcnn.layers import MFMConv2D, MFMDense
+from lightcnn.layers import MFMConv2D, MFMDense, fresh_initializer
 
 __all__ = ["lcnn"]
 
@@ -74,21 +75,23 @@ def lcnn(
     if num_classes < 2:
         raise ValueError(f"A classifier needs at least two classes. Received: num_classes={num_classes}")
 
-    initializer = keras.initializers.get(kernel_initializer)
     inputs = x = keras.Input(tuple(input_shape), name="pixels")
+    scale, offset = (np.asarray(value, float).tolist() for value in (scale, offset))
     if scale != 1.0 or offset != 0.0:
         # In float32 whatever the policy: bfloat16 holds 0 to 255 exactly, but not what they are scaled to.
         x = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
 
     for index, (kernel_size, filters, pooled, normalized) in enumerate(_LCNN, start=1):
-        x = MFMConv2D(filters, kernel_size, kernel_initializer=initializer.clone(), name=f"conv_{index}")(x)
+        x = MFMConv2D(
+            filters, kernel_size, kernel_initializer=fresh_initializer(kernel_initializer), name=f"conv_{index}"
+        )(x)
         if pooled:
             x = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"pool_{index}")(x)
         if normalized:
             x = keras.layers.BatchNormalization(momentum=batch_norm_momentum, name=f"norm_{index}")(x)
 
     x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
-    x = MFMDense(80, kernel_initializer=initializer.clone(), name="embedding")(x)
+    x = MFMDense(80, kernel_initializer=fresh_initializer(kernel_initializer), name="embedding")(x)
     x = keras.layers.BatchNormalization(momentum=batch_norm_momentum, name="norm_10")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def load_model(path: Path | str) -> Any:
     >>> model = lightcnn.load_model("runs/mnist/20261124-120000/best.keras")
     """
     path = Path(path)
-    config = json.loads(_read_member(path, _CONFIG))
+    config = _read_json(path, _CONFIG)
     _refuse_foreign_classes(path, config)
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -95,7 +96,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        metadata = json.loads(_read_member(path, _METADATA))
+        metadata = _read_json(path, _METADATA)
     except KeyError:
         raise ModelFileError(
             f"{path} is a Keras model without {_METADATA}, so nobody knows its labels. "
@@ -104,6 +105,15 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path}: {_METADATA} must be a JSON object. Received: {type(metadata).__name__}")
     return metadata
+
+
+def _read_json(path: Path, name: str) -> Any:
+    try:
+        return json.loads(_read_member(path, name))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path}: {name} is not JSON: {error}. Copy the file again or train again.") from error
 
 
 def _read_member(path: Path, name: str) -> bytes:
@@ -116,7 +126,7 @@ def _read_member(path: Path, name: str) -> bytes:
             if _CONFIG not in archive.namelist():
                 raise ModelFileError(f"{path} is a zip file, but not a Keras model: it has no {_CONFIG}.")
             return archive.read(name)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path} is not a .keras file, or a truncated one: {error}. Copy it again or train again."
         ) from error
@@ -130,10 +140,9 @@ def _refuse_foreign_classes(path: Path, config: Any) -> None:
         class_name, module = config.get("class_name"), config.get("module")
         registered = str(config.get("registered_name") or "")
         if isinstance(class_name, str):
-            trusted = registered.startswith("lightcnn>") or (
-                (module is None or str(module).partition(".")[0] in _TRUSTED_MODULES) and ">" not in registered
-            )
-            if not trusted or class_name in _UNTRUSTED_CLASSES:
+            ours = registered.startswith("lightcnn>") and keras.saving.get_registered_object(registered) is not None
+            of_keras = ">" not in registered and (module is None or str(module).split(".")[0] in _TRUSTED_MODULES)
+            if not (ours or of_keras) or class_name in _UNTRUSTED_CLASSES:
                 where = f"{module}.{class_name}" if module else class_name
                 raise ModelFileError(
                     f"{path} needs code to be loaded: {where}. Only Keras' own layers (no Lambda) and lightcnn's "
