@@ -203,15 +203,15 @@ def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precisio
 @pytest.mark.parametrize(
     ("name", "occurrence", "before"),
     [
-        ("environment.json", 1, False),
-        ("best.keras", 1, True),
         ("best.keras", 1, False),
         ("epoch-00002.npz", 1, True),
-        ("epoch-00002.npz", 1, False),
         ("state.json", 2, False),
-        ("history.csv", 2, False),
         ("metrics.json", 1, False),
-        ("scores.csv", 1, False),
+        pytest.param("environment.json", 1, False, marks=pytest.mark.slow),
+        pytest.param("best.keras", 1, True, marks=pytest.mark.slow),
+        pytest.param("epoch-00002.npz", 1, False, marks=pytest.mark.slow),
+        pytest.param("history.csv", 2, False, marks=pytest.mark.slow),
+        pytest.param("scores.csv", 1, False, marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_between_two_writes_is_harmless(whole, data, tmp_path, monkeypatch, name, occurrence, before):

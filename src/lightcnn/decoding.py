@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lightcnn.errors import DataError
 
-__all__ = ["PICTURE_SUFFIXES", "Picture", "decode_picture", "find_pictures", "open_picture"]
+__all__ = ["PICTURE_SUFFIXES", "Picture", "decode_picture", "find_pictures", "is_grey", "open_picture"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")  # PPM reads PGM too

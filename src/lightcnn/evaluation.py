@@ -19,7 +19,7 @@ from lightcnn.progress import ProgressBar
 from lightcnn.reporting import write_report
 from lightcnn.runs import Recipe, Run
 
-__all__ = ["evaluate", "evaluate_splits", "load_data"]
+__all__ = ["classification_figures", "evaluate", "evaluate_splits", "load_data"]
 
 _BATCH = 256
 

@@ -35,7 +35,7 @@ from lightcnn.datasets.pickles import read_pickled_arrays
 from lightcnn.errors import DataError, DigestError
 from lightcnn.files import atomic_write, cache_folder, file_digest, fits_memory
 
-__all__ = ["CIFAR10_LABELS", "Track", "array_digest", "cifar10", "mnist", "read_npz", "untracked"]
+__all__ = ["CIFAR10_LABELS", "Track", "array_digest", "cifar10", "keras_cache", "mnist", "read_npz", "untracked"]
 
 Arrays = dict[str, NDArray[Any]]
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
