@@ -30,3 +30,13 @@ def own_caches(tmp_path_factory, monkeypatch):
     """No test reads or writes the caches of the person who runs it."""
     monkeypatch.setenv("LIGHTCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+
+
+def begin(folder, recipe, *, resume=False, overwrite=False):
+    """Claims a folder and starts a run in it, as `train` does around loading the data."""
+    from lightcnn.runs import Run
+
+    run = Run.claim(folder, recipe, resume=resume, overwrite=overwrite)
+    if not resume:
+        run.start(recipe)
+    return run

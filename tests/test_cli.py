@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from conftest import begin
 from PIL import Image
 
 from lightcnn import __version__, cli
@@ -341,7 +342,7 @@ def test_evaluate_another_split_quietly(call, finished, data):
 def test_compare_prints_a_row_a_configuration(call, tmp_path):
     folders = []
     for seed, dropout, accuracy in ((1, 0.5, 0.5), (2, 0.5, 0.7), (1, 0.3, 0.9)):
-        run = Run.create(tmp_path / f"{seed}-{dropout}", get_recipe("mnist", seed=seed, dropout=dropout))
+        run = begin(tmp_path / f"{seed}-{dropout}", get_recipe("mnist", seed=seed, dropout=dropout))
         split = {"accuracy": accuracy, "loss": 1.0}
         run.write_metrics({"train_seconds": 60.0, "parameters": 7, "validation": split, "test": split})
         folders.append(run.folder)
@@ -488,7 +489,7 @@ def test_info_of_a_run(call, finished):
 
 
 def test_info_of_a_run_that_is_not_finished(call, tmp_path):
-    Run.create(tmp_path / "run", get_recipe("mnist"))
+    begin(tmp_path / "run", get_recipe("mnist"))
     result = call("info", tmp_path / "run")
     assert result.code == 0
     assert "0 of 12" in result.out
@@ -508,3 +509,11 @@ def test_info_of_a_model_with_labels_alone(call, tmp_path):
     result = call("info", tmp_path / "model.keras")
     assert result.code == 0
     assert "a, b" in result.out
+
+
+def test_ctrl_c_in_any_command_is_130(call, finished, monkeypatch):
+    def interrupted(runs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightcnn.runs.compare", interrupted)
+    assert call("compare", finished.folder).code == 130

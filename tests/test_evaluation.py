@@ -6,13 +6,13 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import begin
 
 from lightcnn.datasets import load_images
 from lightcnn.errors import DataError, LightCNNError, RunError
 from lightcnn.evaluation import classification_figures, evaluate
 from lightcnn.models import load_model
 from lightcnn.recipes import get_recipe
-from lightcnn.runs import Run
 from lightcnn.training import train
 
 PICTURES = 300  # more than one batch of the evaluation, and its last batch is smaller
@@ -176,7 +176,7 @@ def test_data_that_went_away_are_named(run, tmp_path):
 
 
 def test_a_run_without_a_model_cannot_be_measured(run, tmp_path):
-    begun = Run.create(tmp_path / "begun", run.recipe)
+    begun = begin(tmp_path / "begun", run.recipe)
     with pytest.raises(RunError):
         evaluate(begun, quiet=True)
     begun.write_environment(run.environment)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import begin
 from PIL import Image
 
 from lightcnn import inference
@@ -10,7 +11,6 @@ from lightcnn.errors import DataError, LightCNNError, ModelFileError, RunError
 from lightcnn.inference import Predictor, predict_probabilities
 from lightcnn.models import lcnn, save_model
 from lightcnn.recipes import get_recipe
-from lightcnn.runs import Run
 
 LABELS = ["zero", "one", "two", "three"]
 
@@ -213,7 +213,7 @@ def test_a_model_for_other_arrays_refuses_pictures(tmp_path, pictures, shape, dt
 
 
 def test_a_run_folder_and_its_model_file_are_the_same(grey, grey_model, pictures, tmp_path):
-    run = Run.create(tmp_path / "run", get_recipe("arrays"))
+    run = begin(tmp_path / "run", get_recipe("arrays"))
     run.best_model.write_bytes(grey_model.read_bytes())
     expected = list(grey.predict(pictures))
     assert list(Predictor.load(run.folder).predict(pictures)) == expected
@@ -226,7 +226,7 @@ def test_labels_come_with_the_model(grey):
 
 
 def test_a_run_without_a_model_is_named(tmp_path):
-    Run.create(tmp_path / "run", get_recipe("arrays"))
+    begin(tmp_path / "run", get_recipe("arrays"))
     with pytest.raises(ModelFileError, match=r"best.keras does not exist.*--resume"):
         Predictor.load(tmp_path / "run")
 

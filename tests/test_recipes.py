@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from conftest import begin
 
 from lightcnn.errors import RecipeError
 from lightcnn.recipes import describe_recipe, get_recipe, recipe_names
@@ -22,7 +23,7 @@ def test_a_recipe_is_named_as_its_file(name):
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_survives_its_run_folder(name, tmp_path):
     recipe = get_recipe(name, seed=5)
-    run = Run.create(tmp_path, recipe)
+    run = begin(tmp_path, recipe)
     assert Run.open(tmp_path).recipe == recipe
     stored = json.loads((run.folder / "recipe.json").read_text())
     assert set(stored) == {field.name for field in dataclasses.fields(Recipe)}, "a recipe is stored fully resolved"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import begin
 from PIL import Image
 
 from lightcnn.datasets import ImageDataset, Split
@@ -86,7 +87,7 @@ def report(folder, labels=("cat", "dog", "bird"), own=None, predicted=None, **ch
     split = Split(pictures, own.astype(np.int64), np.arange(len(own)), names)
     data = ImageDataset(changes.get("dataset", "made up"), tuple(labels), split, split, split, Path("/data"), "0" * 64)
 
-    run = Run.create(folder, changes.get("recipe", Recipe("mine", "arrays", epochs=3, freeze=("conv_1",))))
+    run = begin(folder, changes.get("recipe", Recipe("mine", "arrays", epochs=3, freeze=("conv_1",))))
     epochs = changes.get("epochs", 3)
     keys = ("loss", "accuracy", "val_loss", "val_accuracy")
     run.write_history([{"epoch": n + 1, **dict.fromkeys(keys, changes.get("value", 0.5))} for n in range(epochs)])

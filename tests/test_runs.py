@@ -6,6 +6,7 @@ import re
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from conftest import begin
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,7 +209,7 @@ def test_a_bad_setting_is_named(text, message):
 
 def test_a_new_run_holds_its_recipe(tmp_path):
     made = recipe(epochs=3, freeze=("conv_*",))
-    run = Run.create(tmp_path / "a" / "b", made)
+    run = begin(tmp_path / "a" / "b", made)
     assert run.recipe == made
     assert json.loads((tmp_path / "a" / "b" / "recipe.json").read_text()) == made.to_json()
     assert Run.open(tmp_path / "a" / "b") == run
@@ -217,7 +218,7 @@ def test_a_new_run_holds_its_recipe(tmp_path):
 
 def test_a_run_folder_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = Run.create("here", recipe())
+    run = begin("here", recipe())
     monkeypatch.chdir("/")
     assert run.folder == tmp_path / "here"
     assert run.recipe == recipe()
@@ -228,37 +229,37 @@ def test_the_default_folder_is_the_recipe_and_the_time():
 
 
 def test_an_empty_folder_can_become_a_run(tmp_path):
-    assert Run.create(tmp_path, recipe()).recipe == recipe()
+    assert begin(tmp_path, recipe()).recipe == recipe()
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match=r"not empty.*--resume.*--overwrite.*--run-dir"):
-        Run.create(tmp_path, recipe())
+        begin(tmp_path, recipe())
     with pytest.raises(RunError, match="something that is no run"):
-        Run.create(tmp_path, recipe(), overwrite=True)
+        begin(tmp_path, recipe(), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_overwrite_deletes_a_run(tmp_path):
-    Run.create(tmp_path / "run", recipe()).write_metrics({})
-    assert Run.create(tmp_path / "run", recipe(epochs=5), overwrite=True).recipe.epochs == 5
+    begin(tmp_path / "run", recipe()).write_metrics({})
+    assert begin(tmp_path / "run", recipe(epochs=5), overwrite=True).recipe.epochs == 5
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
 
 
 def test_overwrite_of_nothing_is_a_new_run(tmp_path):
-    assert Run.create(tmp_path / "run", recipe(), overwrite=True).recipe == recipe()
+    assert begin(tmp_path / "run", recipe(), overwrite=True).recipe == recipe()
 
 
 def test_a_run_is_resumed_with_its_own_recipe(tmp_path):
-    run = Run.create(tmp_path, recipe(epochs=3))
-    assert Run.create(tmp_path, recipe(epochs=3), resume=True) == run
+    run = begin(tmp_path, recipe(epochs=3))
+    assert begin(tmp_path, recipe(epochs=3), resume=True) == run
 
 
 def test_resuming_with_another_recipe_names_what_changed(tmp_path):
-    Run.create(tmp_path, recipe(epochs=3, seed=1))
+    begin(tmp_path, recipe(epochs=3, seed=1))
     with pytest.raises(RunError) as caught:
-        Run.create(tmp_path, recipe(epochs=4, seed=1, optimizer="adam"), resume=True)
+        begin(tmp_path, recipe(epochs=4, seed=1, optimizer="adam"), resume=True)
     assert "epochs was 3, now 4" in str(caught.value)
     assert "optimizer was 'adamw', now 'adam'" in str(caught.value)
     assert "seed" not in str(caught.value)
@@ -266,7 +267,7 @@ def test_resuming_with_another_recipe_names_what_changed(tmp_path):
 
 def test_there_must_be_a_run_to_resume(tmp_path):
     with pytest.raises(RunError, match="no run that could be resumed"):
-        Run.create(tmp_path / "nowhere", recipe(), resume=True)
+        begin(tmp_path / "nowhere", recipe(), resume=True)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -291,7 +292,7 @@ def test_opening_what_is_no_run(tmp_path):
     ],
 )
 def test_a_damaged_recipe_is_an_error_that_names_the_file(tmp_path, content):
-    Run.create(tmp_path, recipe())
+    begin(tmp_path, recipe())
     (tmp_path / "recipe.json").write_bytes(content)
     with pytest.raises(RunError, match=re.escape(str(tmp_path / "recipe.json"))):
         _ = Run.open(tmp_path).recipe
@@ -299,7 +300,7 @@ def test_a_damaged_recipe_is_an_error_that_names_the_file(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["environment", "metrics"])
 def test_a_run_without_results_is_not_finished(tmp_path, name):
-    run = Run.create(tmp_path, recipe())
+    run = begin(tmp_path, recipe())
     with pytest.raises(RunError, match=rf"no {name}.json: the run is not finished.*--resume"):
         getattr(run, name)
     (tmp_path / f"{name}.json").write_text("{")
@@ -308,7 +309,7 @@ def test_a_run_without_results_is_not_finished(tmp_path, name):
 
 
 def test_history_keeps_every_digit(tmp_path):
-    run = Run.create(tmp_path, recipe())
+    run = begin(tmp_path, recipe())
     rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": float("nan")}]
     run.write_history(rows)
     assert run.history[0] == rows[0]
@@ -320,7 +321,7 @@ def test_history_keeps_every_digit(tmp_path):
 
 
 def finished(folder, validation=0.5, test=None, seconds=1.0, **values):
-    run = Run.create(folder, recipe(**values))
+    run = begin(folder, recipe(**values))
     figures = {"validation": {"accuracy": validation, "loss": 1.0}}
     if test is not None:
         figures["test"] = {"accuracy": test, "loss": 2.0}
@@ -372,13 +373,13 @@ def test_a_mean_is_over_the_seeds_that_are_named_or_absent(tmp_path):
 
 
 def test_an_unfinished_run_is_not_compared(tmp_path):
-    done, begun = finished(tmp_path / "a", test=0.5), Run.create(tmp_path / "b", recipe())
+    done, begun = finished(tmp_path / "a", test=0.5), begin(tmp_path / "b", recipe())
     with pytest.raises(RunError, match=r"b has no metrics.json: the run is not finished"):
         compare([done, begun])
 
 
 def test_a_run_that_was_killed_before_it_was_measured_is_not_compared(tmp_path):
-    run = Run.create(tmp_path, recipe())
+    run = begin(tmp_path, recipe())
     run.write_metrics({"train_seconds": 1.0, "parameters": 7})  # as training leaves it before the evaluation
     with pytest.raises(RunError, match="not finished"):
         compare([run])
@@ -386,7 +387,7 @@ def test_a_run_that_was_killed_before_it_was_measured_is_not_compared(tmp_path):
 
 @pytest.mark.parametrize("content", ["{}", '{"train_seconds": 1.0}', '{"validation": 3}'])
 def test_damaged_metrics_are_an_error_of_ours(tmp_path, content):
-    run = Run.create(tmp_path, recipe())
+    run = begin(tmp_path, recipe())
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(LightCNNError):
         compare([run])

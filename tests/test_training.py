@@ -14,14 +14,15 @@ import time
 import keras
 import numpy as np
 import pytest
+from conftest import begin
 
 from lightcnn import files, training
 from lightcnn.datasets import Split
 from lightcnn.errors import DivergedError, LightCNNError, ModelFileError, RecipeError, RunError, StorageError
-from lightcnn.models import load_model, read_metadata, save_model
+from lightcnn.models import lcnn, load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
-from lightcnn.training import train
+from lightcnn.training import checkpoint, fitting, train
 
 TEST_PICTURES = 100
 
@@ -117,14 +118,14 @@ def kill_at(monkeypatch, name, occurrence=1, before=False):
 
 
 def interrupt_in_epoch(monkeypatch, epoch, batch=1, error=KeyboardInterrupt):
-    real = training._Recorder.on_train_batch_end
+    real = fitting.Recorder.on_train_batch_end
 
     def on_train_batch_end(self, index, logs=None):
         real(self, index, logs)
         if self._state.epochs + 1 == epoch and index == batch:
             raise error
 
-    monkeypatch.setattr(training._Recorder, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(fitting.Recorder, "on_train_batch_end", on_train_batch_end)
 
 
 # ------------------------------------------------------------------------------------------------------- repetition
@@ -178,7 +179,7 @@ def test_the_learning_rate_follows_one_cycle(whole):
 )
 def test_an_epoch_without_a_finite_loss_is_never_the_best(history_, monitor, best):
     rows = [{"val_loss": loss, "val_accuracy": accuracy} for loss, accuracy in history_]
-    assert training._State(rows).best_epoch(monitor) == best
+    assert checkpoint.State(rows).best_epoch(monitor) == best
 
 
 # ----------------------------------------------------------------------------------------------------------- resume
@@ -229,7 +230,7 @@ def test_a_kill_before_the_first_file_is_harmless(whole, data, tmp_path, monkeyp
         kill_at(patch, "recipe.json", before=True)
         with pytest.raises(Killed):
             train(recipe(), tmp_path / "run", data, quiet=True)
-    run = Run.create(tmp_path / "run", recipe(), overwrite=True)
+    run = begin(tmp_path / "run", recipe(), overwrite=True)
     assert run.recipe == recipe()
 
 
@@ -331,13 +332,13 @@ def checkpointed(data, tmp_path_factory):
 
 
 def poison(monkeypatch, epoch, step):
-    real = training._Batches.__getitem__
+    real = fitting.Batches.__getitem__
 
     def poisoned(self, index):
         pictures, labels = real(self, index)
         return (pictures * np.nan if (self.epoch + 1, index + 1) == (epoch, step) else pictures), labels
 
-    monkeypatch.setattr(training._Batches, "__getitem__", poisoned)
+    monkeypatch.setattr(fitting.Batches, "__getitem__", poisoned)
 
 
 def test_a_loss_that_becomes_nan_stops_and_keeps_the_best(whole, data, tmp_path, monkeypatch):
@@ -361,9 +362,9 @@ def test_nothing_is_promised_when_the_first_epoch_diverges(mnist, tmp_path):
 
 
 def test_a_validation_loss_that_is_never_finite_is_an_error(data, tmp_path, monkeypatch):
-    real = training._ValidationBatches.__getitem__
+    real = fitting.ValidationBatches.__getitem__
     monkeypatch.setattr(
-        training._ValidationBatches,
+        fitting.ValidationBatches,
         "__getitem__",
         lambda self, index: (real(self, index)[0] * np.nan, real(self, 0)[1]),
     )
@@ -387,7 +388,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(whole, data, tmp_path, 
         real(file, **arrays)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.np, "savez", savez)
+        patch.setattr(checkpoint.np, "savez", savez)
         with pytest.raises(StorageError, match=r"epoch-00002.npz could not be written: No space left on device"):
             train(recipe(), tmp_path / "run", data, quiet=True)
     run = Run.open(tmp_path / "run")
@@ -426,7 +427,7 @@ def test_a_file_that_the_system_refuses_to_grow(data, tmp_path, checkpointed):
 def test_data_that_cannot_be_used_leave_the_folder_free(tmp_path, data):
     with pytest.raises(LightCNNError):
         train(recipe(), tmp_path / "run", tmp_path / "nowhere.npz", quiet=True)
-    Run.create(tmp_path / "run", recipe(seed=3))  # the same command, mended, must not meet "not empty"
+    begin(tmp_path / "run", recipe(seed=3))  # the same command, mended, must not meet "not empty"
 
 
 def test_a_run_is_not_deleted_for_data_that_cannot_be_used(tmp_path, checkpointed):
@@ -521,7 +522,7 @@ def test_pictures_of_another_shape_are_named(whole, mnist, tmp_path, change, lay
 
 
 def test_grey_pictures_do_not_fit_weights_for_colour(data, tmp_path):
-    model = training.lcnn((28, 28, 3), 10, scale=[1.0, 2.0, 3.0])
+    model = lcnn((28, 28, 3), 10, scale=[1.0, 2.0, 3.0])
     save_model(model, tmp_path / "colour.keras", {"labels": [str(digit) for digit in range(10)]})
     with pytest.raises(RecipeError, match="does not fit"):
         train(recipe(initial_weights=str(tmp_path / "colour.keras")), tmp_path / "run", data, quiet=True)
@@ -563,13 +564,13 @@ def test_something_must_be_left_to_train(data, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_model_is_kept_in_float32(data, tmp_path, precision, monkeypatch):
     policies = []
-    real = training._fit
+    real = training.fit
 
     def fit(run, own, loaded, models, bar):
         policies.append(models.trained.get_layer("conv_1").compute_dtype)
         return real(run, own, loaded, models, bar)
 
-    monkeypatch.setattr(training, "_fit", fit)
+    monkeypatch.setattr(training, "fit", fit)
     run = train(recipe(epochs=1, precision=precision), tmp_path / "run", data, quiet=True)
     assert policies == [precision]
     assert run.environment["precision"] == precision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import sys
@@ -68,6 +69,7 @@ def import_backend() -> None:
             import keras
 
             keras.ops.zeros(1)  # the first operation looks for GPUs
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice on retracing, meant for developers
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read())

@@ -6,6 +6,7 @@ import functools
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,29 +29,30 @@ class _Commands(click.Group):
         try:
             kwargs["standalone_mode"] = False
             sys.exit(super().main(*args, **kwargs) or 0)
-        except click.exceptions.Abort:  # click's name for Ctrl-C
+        except click.exceptions.Abort as error:  # click's name for Ctrl-C, and for an EOFError
+            if not isinstance(error.__cause__, KeyboardInterrupt):
+                sys.exit(_failed(error.__cause__ or error))
             click.echo("Interrupted.", err=True)
             sys.exit(130)
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
-        except LightCNNError as error:
-            if _debugging():
-                raise
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2 if isinstance(error, RecipeError) else 1)
         except BrokenPipeError:  # the reader of our output went away: `lightcnn predict ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except Exception as error:
-            if _debugging():
-                raise
-            click.echo(f"Error: {type(error).__name__}: {error}\nRun it again with --debug to see where.", err=True)
-            sys.exit(1)
+            sys.exit(_failed(error))
 
 
-def _debugging() -> bool:
-    return "--debug" in sys.argv[1:]
+def _failed(error: BaseException) -> int:
+    """Says what went wrong and returns the exit code."""
+    if "--debug" in sys.argv[1:]:
+        traceback.print_exception(error)
+    elif isinstance(error, LightCNNError):
+        click.echo(f"Error: {error}", err=True)
+    else:
+        click.echo(f"Error: {type(error).__name__}: {error}\nRun it again with --debug to see where.", err=True)
+    return 2 if isinstance(error, RecipeError) else 1
 
 
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +62,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
     @functools.wraps(command)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
-        del debug  # read from the command line by `_debugging`, since it counts before it is parsed too
+        del debug  # read from the command line by `_failed`, since it counts before it is parsed too
         return command(*args, **kwargs)
 
     return wrapped
@@ -137,11 +139,22 @@ def train(
                 command=shlex.join(["lightcnn", *sys.argv[1:]]),
             )
         except KeyboardInterrupt:
-            click.echo(f"Interrupted. Go on with: the same command and --run-dir {folder} --resume", err=True)
+            click.echo(f"Interrupted. Go on with: {_resuming(folder)}", err=True)
             sys.exit(130)
         runs.append(run)
     if several:
         _print_comparison(runs)
+
+
+def _resuming(folder: Path) -> str:
+    """Returns the command that goes on with the run that this command began."""
+    arguments, kept = iter(sys.argv[1:]), []
+    for argument in arguments:
+        if argument == "--run-dir":
+            next(arguments, None)
+        elif argument not in ("--resume", "--overwrite") and not argument.startswith("--run-dir="):
+            kept.append(argument)
+    return shlex.join(["lightcnn", *kept, "--run-dir", str(folder), "--resume"])
 
 
 def _parse_seeds(text: str) -> list[int]:
@@ -219,19 +232,18 @@ def _mean_and_deviation(value: dict[str, Any], factor: float, digits: int) -> st
 
 @main.command()
 @click.argument("model", type=_FOLDER)
-@click.argument("files", nargs=-1, type=_FOLDER)
+@click.argument("files", nargs=-1)
 @click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--output", type=_FOLDER, help="Write to this file instead of stdout.")
 @_common
-def predict(model: Path, files: tuple[Path, ...], files_from: Any, form: str, output: Path | None, quiet: bool) -> None:
+def predict(model: Path, files: tuple[str, ...], files_from: Any, form: str, output: Path | None, quiet: bool) -> None:
     """Name what is in picture FILES (or folders) with MODEL, a run folder or a .keras file."""
-    from lightcnn.decoding import find_pictures
-
-    listed = [Path(line.strip()) for line in files_from if line.strip()] if files_from else []
-    pictures = find_pictures([*files, *listed])
-    if not pictures:
+    listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
+    if not (files or listed):
         raise click.UsageError("Name at least one picture, a folder, or a list with --files-from.")
+    pictures, failures = _find_pictures([*files, *listed])
+
     from lightcnn.backends import import_backend
 
     import_backend()
@@ -239,7 +251,7 @@ def predict(model: Path, files: tuple[Path, ...], files_from: Any, form: str, ou
     from lightcnn.progress import ProgressBar
 
     predictor = Predictor.load(model)
-    rows, failures = [], 0
+    rows = []
     with ProgressBar(quiet) as bar:
         for row in bar.track(predictor.predict(pictures), len(pictures), "Looking"):
             if "error" in row:
@@ -257,8 +269,25 @@ def predict(model: Path, files: tuple[Path, ...], files_from: Any, form: str, ou
 
         write_text(output, text)
     if failures:
-        click.echo(f"{failures} of {len(pictures)} files could not be read.", err=True)
+        click.echo(f"{failures} of {failures + len(rows)} files could not be read.", err=True)
         sys.exit(1)
+
+
+def _find_pictures(names: list[str]) -> tuple[list[str], int]:
+    """Lists the pictures in folders, and other names as they were given; counts the folders that hold none."""
+    from lightcnn.decoding import find_pictures
+
+    pictures, failures = [], 0
+    for name in names:
+        if not Path(name).is_dir():
+            pictures.append(name)
+            continue
+        try:
+            pictures += [f"{name.rstrip('/')}/{path.relative_to(name)}" for path in find_pictures([Path(name)])]
+        except LightCNNError as error:
+            failures += 1
+            click.echo(str(error), err=True)
+    return pictures, failures
 
 
 def _as_json(rows: list[dict[str, Any]]) -> str:
@@ -368,11 +397,11 @@ def _print_model(path: Path) -> None:
 
     metadata, model = read_metadata(path), load_model(path)
     facts = [
-        ("task", metadata["task"]),
+        ("task", metadata.get("task")),
         ("recipe", metadata.get("recipe")),
         ("data", metadata.get("dataset")),
-        ("labels", ", ".join(metadata["labels"])),
-        ("input", f"{' x '.join(map(str, metadata['input']['shape']))} {metadata['input']['dtype']}"),
+        ("labels", ", ".join(map(str, metadata.get("labels") or []))),
+        ("input", " x ".join(map(str, model.input_shape[1:])) + f" {metadata.get('input', {}).get('dtype', '')}"),
         ("parameters", f"{model.count_params():,}"),
     ]
     _print_table((str(path), ""), facts)

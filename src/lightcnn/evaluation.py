@@ -47,7 +47,7 @@ def evaluate(
     0.9963
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    environment = run.environment
+    environment, known = run.environment, run.metrics
     skipped = bool(environment["data"]["skipped"])
     with ProgressBar(quiet) as bar:
         data = load_data(run.recipe, data_dir or environment["data"]["data_dir"], skip_bad_files=skipped, bar=bar)
@@ -59,7 +59,7 @@ def evaluate(
                     f"{data.source} is not the data that {run.folder} was trained on, so its {split} split is unknown."
                 )
             bar.say(f"Note: {data.source} is not the data that the run was trained on.")
-        figures: dict[str, Any] = evaluate_splits(run, data, (split,), bar)[split]
+        figures: dict[str, Any] = evaluate_splits(run, data, (split,), bar, known)[split]
     return figures
 
 
@@ -78,8 +78,17 @@ def load_data(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bo
     )
 
 
-def evaluate_splits(run: Run, data: ImageDataset, splits: tuple[str, ...], bar: ProgressBar) -> dict[str, Any]:
+def evaluate_splits(
+    run: Run, data: ImageDataset, splits: tuple[str, ...], bar: ProgressBar, known: dict[str, Any]
+) -> dict[str, Any]:
     """Measures a run's best model on splits of loaded data; the last split's scores go to file and report.
+
+    Args:
+        run: The run.
+        data: Its data.
+        splits: The names of the splits.
+        bar: Shows the progress.
+        known: What `metrics.json` shall hold besides.
 
     Returns:
         The figures by split.
@@ -92,7 +101,7 @@ def evaluate_splits(run: Run, data: ImageDataset, splits: tuple[str, ...], bar: 
             raise DataError(f"The {name} split of {data.source} is empty.")
         probabilities = _probabilities(predictor, split, bar, name)
         figures[name] = classification_figures(probabilities, split.labels, data.labels)
-    run.write_metrics({**run.metrics, **figures})
+    run.write_metrics({**known, **figures})
     # The test split's scores are the run's; those of other splits get a name of their own.
     path = run.scores if name == "test" else run.scores.with_name(f"scores-{name}.csv")
     _write_scores(path, split, probabilities, data.labels)

@@ -46,8 +46,13 @@ class Predictor:
     """
 
     def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
-        self.labels: list[str] = list(metadata["labels"])
+        labels = metadata.get("labels")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ModelFileError(f"A model file must have `labels`, a list of texts. Received: labels={labels!r}")
+        self.labels: list[str] = labels
         self.metadata = metadata
+        # A model that somebody saved with labels alone takes pictures.
+        self.dtype: str = metadata.get("input", {}).get("dtype", "uint8")
         self._model = model
         self.height, self.width, self.channels = model.input_shape[1:]
         if len(self.labels) != model.output_shape[-1]:
@@ -88,10 +93,10 @@ class Predictor:
         Raises:
             DataError: If the model was not trained on pictures of 8 bits a channel.
         """
-        if self.channels not in (1, 3) or self.metadata["input"]["dtype"] != "uint8":
+        if self.channels not in (1, 3) or self.dtype != "uint8":
             raise DataError(
                 "This model was trained on arrays that are no pictures "
-                f"({self.metadata['input']['dtype']}, {self.channels} channels), so picture files do not fit it. "
+                f"({self.dtype}, {self.channels} channels), so picture files do not fit it. "
                 "Give it arrays: predict_arrays."
             )
         remaining = iter(files)

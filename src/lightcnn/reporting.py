@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -108,8 +110,13 @@ def _headline(run: Run, data: ImageDataset, split_name: str, figures: dict[str, 
 
 def _plot(figure: Figure, description: str) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    encoded = base64.b64encode(buffer.getvalue()).decode()
+    # Text stays text: the browser has the letters that Matplotlib's own font lacks. What is laid out without them is
+    # a little off, which is no news for the user.
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none"}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    picture = buffer.getvalue().replace(b"'DejaVu Sans'", b"'DejaVu Sans', 'Verdana', sans-serif")
+    encoded = base64.b64encode(picture).decode()
     return f'<img class="plot" alt="{html.escape(description)}" src="data:image/svg+xml;base64,{encoded}">'
 
 
@@ -155,8 +162,9 @@ def _confusion(matrix: list[list[int]], labels: Sequence[str]) -> str:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.4 else "#1c2025"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=color)
-        axes.set_xticks(range(classes), [_short(label) for label in labels], rotation=45, ha="right")
-        axes.set_yticks(range(classes), [_short(label) for label in labels])
+        names = [_short(label) for label in labels]
+        axes.set_xticks(range(classes), names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(classes), names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="label")
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)

@@ -228,8 +228,8 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, folder: Path | str, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Run:
-        """Makes the folder of a new run, or takes up an old one.
+    def claim(cls, folder: Path | str, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Run:
+        """Checks that a folder may take a run, and touches nothing.
 
         Raises:
             RunError: If the folder is not empty and neither is asked for; if `resume` finds no run, or another recipe.
@@ -243,8 +243,9 @@ class Run:
                     f"{run.folder} was trained with another recipe: {changed}. Resume it with its own settings, or "
                     "start another run in another folder."
                 )
-            return run
-        if run.folder.is_dir() and any(run.folder.iterdir()):
+        elif run.folder.exists() and not run.folder.is_dir():
+            raise RunError(f"{run.folder} is a file. A run needs a folder: choose another --run-dir.")
+        elif run.folder.is_dir() and any(_lasting(path) for path in run.folder.iterdir()):
             if not overwrite:
                 raise RunError(
                     f"{run.folder} is not empty. Pass --resume to go on with it, --overwrite to delete what is in it, "
@@ -252,9 +253,13 @@ class Run:
                 )
             if not run._path("recipe.json").exists():
                 raise RunError(f"{run.folder} holds something that is no run, so --overwrite does not delete it.")
-            shutil.rmtree(run.folder)
-        write_json(run._path("recipe.json"), recipe.to_json())
         return run
+
+    def start(self, recipe: Recipe) -> None:
+        """Deletes the run that stood in the folder, if any, and writes `recipe.json`."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+        write_json(self._path("recipe.json"), recipe.to_json())
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -352,6 +357,11 @@ class Run:
         return content
 
 
+def _lasting(path: Path) -> bool:
+    """Tells a file from one that a kill left half written."""
+    return not (path.name.startswith(".") and path.suffix == ".tmp")
+
+
 def _differences(old: Recipe, new: Recipe) -> str:
     before, after = old.to_json(), new.to_json()
     return ", ".join(f"{key} was {before[key]!r}, now {after[key]!r}" for key in before if before[key] != after[key])
@@ -394,21 +404,25 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
         }
         figures = [_figures(run) for run in group]
         for key in figures[0]:
-            values = [figure[key] for figure in figures if key in figure]
-            row[key] = {
-                "mean": float(np.mean(values)),
-                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            }
+            if all(key in figure for figure in figures):
+                values = [figure[key] for figure in figures]
+                deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                row[key] = {"mean": float(np.mean(values)), "std": deviation}
         rows.append(row)
     return rows
 
 
 def _figures(run: Run) -> dict[str, float]:
     metrics = run.metrics
-    figures = {
-        f"{split}_{key}": metrics[split][key]
-        for split in ("validation", "test")
-        for key in ("accuracy", "loss")
-        if split in metrics
-    }
-    return {**figures, "train_seconds": metrics["train_seconds"], "parameters": metrics["parameters"]}
+    try:
+        figures = {
+            f"{split}_{key}": metrics[split][key]
+            for split in ("validation", "test")
+            for key in ("accuracy", "loss")
+            if split == "validation" or split in metrics
+        }
+        return {**figures, "train_seconds": metrics["train_seconds"], "parameters": metrics["parameters"]}
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.folder} is not finished, or its metrics.json is damaged: it lacks {error}. Go on with it: --resume."
+        ) from error

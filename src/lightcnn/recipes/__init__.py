@@ -34,7 +34,7 @@ def get_recipe(name: str, **values: Any) -> Recipe:
     2
     """
     recipe = _module(name).RECIPE
-    if unknown := [key for key in values if not hasattr(recipe, key)]:
+    if unknown := [key for key in values if key not in recipe.to_json()]:
         raise RecipeError(f"A recipe has no key {unknown[0]!r}.{nearest(unknown[0], recipe.to_json())}")
     changed: Recipe = replace(recipe, **values)
     return changed

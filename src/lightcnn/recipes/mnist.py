@@ -14,10 +14,10 @@ from lightcnn.runs import Recipe
 RECIPE = Recipe(
     name="mnist",
     dataset="mnist",
-    epochs=12,
+    epochs=14,
     batch_size=128,
-    learning_rate=4e-3,
-    dropout=0.5,
-    max_shift=3,
+    learning_rate=6e-3,
+    dropout=0.3,
+    max_shift=2,
     validation_fraction=0.05,
 )

@@ -1,0 +1,82 @@
+"""What a finished epoch leaves behind, and how a training takes it up again."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from lightcnn.errors import RunError
+from lightcnn.files import atomic_write, write_json
+from lightcnn.runs import Run
+
+__all__ = ["State", "keep", "restore"]
+
+
+@dataclass
+class State:
+    """What a finished epoch leaves behind."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    train_seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        return len(self.history)
+
+    def best_epoch(self, monitor: str) -> int:
+        """The first of the best epochs, counted from 1; one without a finite validation loss is the worst."""
+        sign = 1.0 if monitor == "loss" else -1.0
+        values = [sign * row[f"val_{monitor}"] if math.isfinite(row["val_loss"]) else math.inf for row in self.history]
+        return int(np.argmin(values)) + 1
+
+
+def _variables(model: Any) -> dict[str, Any]:
+    """Everything that changes in training: weights, moving statistics, dropout's random state, the optimizer."""
+    groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {f"{name}/{index}": variable for name, group in groups.items() for index, variable in enumerate(group)}
+
+
+def keep(run: Run, model: Any, state: State) -> None:
+    """Writes a checkpoint. `state.json` names the file of weights that belongs to it, so the pair changes at once."""
+    name = f"epoch-{state.epochs:05}.npz"
+    with atomic_write(run.checkpoint / name) as file:
+        np.savez(file, **{key: keras.ops.convert_to_numpy(value) for key, value in _variables(model).items()})
+    content = {"weights": name, "train_seconds": state.train_seconds, "history": state.history}
+    write_json(run.checkpoint / "state.json", content)
+    for path in run.checkpoint.iterdir():
+        if path.name not in (name, "state.json"):
+            path.unlink()  # the checkpoint before this one, or what a kill left half written
+
+
+def restore(run: Run, model: Any) -> State:
+    """Gives a built and compiled model the values of the run's checkpoint.
+
+    Returns:
+        The state after the checkpoint's epoch; a new one if the run has no checkpoint yet.
+
+    Raises:
+        RunError: If the checkpoint is damaged or belongs to another model.
+    """
+    path = run.checkpoint / "state.json"
+    if not path.exists():
+        return State()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        with np.load(io.BytesIO((run.checkpoint / content["weights"]).read_bytes()), allow_pickle=False) as arrays:
+            variables = _variables(model)
+            if set(arrays.files) != set(variables):
+                raise ValueError("its variables are not the model's")
+            for key, variable in variables.items():
+                variable.assign(arrays[key])
+        return State(content["history"], content["train_seconds"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"The checkpoint in {run.checkpoint} is damaged: {error}. Start again with --overwrite."
+        ) from error

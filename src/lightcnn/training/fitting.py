@@ -1,0 +1,200 @@
+"""Batches in, finished epochs out: the loop, and what is done after every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from lightcnn.augmentation import augment_images
+from lightcnn.datasets import ImageDataset, Split
+from lightcnn.errors import DivergedError
+from lightcnn.models import save_model
+from lightcnn.progress import ProgressBar
+from lightcnn.runs import Recipe, Run
+from lightcnn.schedules import OneCycle
+from lightcnn.training.checkpoint import State, keep, restore
+from lightcnn.training.networks import Networks
+
+__all__ = ["Batches", "Recorder", "ValidationBatches", "fit"]
+
+
+class Batches(keras.utils.PyDataset):
+    """Augmented batches of nearly equal size; a batch depends on the seed, the epoch and its index alone.
+
+    With one picture left over, a last batch of one would give batch norm nothing to normalize, so sizes are evened out.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, num_classes: int) -> None:
+        super().__init__()
+        self.epoch = 0
+        self._split, self._recipe, self._num_classes = split, recipe, num_classes
+        self._order: tuple[int, list[Any]] = (-1, [])
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._split) / self._recipe.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        epoch, order = self._order
+        if epoch != self.epoch:
+            epoch = self.epoch
+            shuffled = np.random.default_rng((self._recipe.seed, epoch)).permutation(len(self._split))
+            order = np.array_split(shuffled, len(self))
+            self._order = (epoch, order)
+        positions = order[index]
+        pictures = augment_images(
+            self._split.take(positions),
+            np.random.default_rng((self._recipe.seed, epoch, index)),
+            max_shift=self._recipe.max_shift,
+            flip=self._recipe.flip,
+            cutout=self._recipe.cutout,
+        )
+        return pictures.astype(np.float32), _one_hot(self._split.labels[positions], self._num_classes)
+
+
+class ValidationBatches(keras.utils.PyDataset):
+    """The pictures of a split as they are, in order."""
+
+    def __init__(self, split: Split, num_classes: int) -> None:
+        super().__init__()
+        self._split, self._num_classes = split, num_classes
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._split) / 256)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        part = slice(index * 256, (index + 1) * 256)
+        return self._split.take(part).astype(np.float32), _one_hot(self._split.labels[part], self._num_classes)
+
+
+def _one_hot(labels: Any, num_classes: int) -> Any:
+    return np.eye(num_classes, dtype=np.float32)[labels]
+
+
+def fit(run: Run, recipe: Recipe, data: ImageDataset, networks: Networks, bar: ProgressBar) -> State:
+    """Trains until the last epoch or the end of patience, from the run's checkpoint if it has one.
+
+    Args:
+        run: The run; after every epoch its folder is true.
+        recipe: What to train.
+        data: What to train on.
+        networks: What is trained and what is kept.
+        bar: Shows the progress.
+
+    Returns:
+        The state after the last epoch.
+
+    Raises:
+        DivergedError: If the loss becomes NaN or infinite.
+        RunError: If the checkpoint is damaged.
+        StorageError: If the disk is full.
+    """
+    batches = Batches(data.train, recipe, len(data.labels))
+    optimizer = _optimizer(recipe, num_steps=len(batches) * recipe.epochs)
+    networks.trained.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+    )
+    optimizer.build(networks.trained.trainable_variables)
+    state = restore(run, networks.trained)
+    if state.epochs:
+        bar.say(f"Going on after epoch {state.epochs}.")
+    if state.epochs < recipe.epochs and not _out_of_patience(state, recipe):
+        validation = ValidationBatches(data.split("validation"), len(data.labels))
+        remaining = (recipe.epochs - state.epochs) * len(batches)
+        with bar.task(f"Training {recipe.name}", remaining) as task:
+            networks.trained.fit(
+                batches,
+                validation_data=validation,
+                initial_epoch=state.epochs,
+                epochs=recipe.epochs,
+                callbacks=[Recorder(run, recipe, networks, batches, state, bar, task)],
+                shuffle=False,
+                verbose=0,
+            )
+    if state.epochs:
+        run.write_history(state.history)
+    if not run.best_model.exists():
+        raise DivergedError(f"{run.folder} has no best.keras: no epoch gave a finite validation loss.")
+    return state
+
+
+def _optimizer(recipe: Recipe, num_steps: int) -> Any:
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "one_cycle":
+        rate = OneCycle(recipe.learning_rate, num_steps)
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer
+
+
+def _out_of_patience(state: State, recipe: Recipe) -> bool:
+    if not (recipe.patience and state.epochs):
+        return False
+    return state.epochs - state.best_epoch(recipe.monitor) >= recipe.patience
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keeps the run folder true after every epoch, stops what does not get better, and shows where it is.
+
+    The order makes a kill at any moment harmless: the best model first, then the checkpoint, then the history. Killed
+    in between, the run goes on from the older checkpoint and the same epoch gives the same files again.
+    """
+
+    def __init__(
+        self, run: Run, recipe: Recipe, networks: Networks, batches: Batches, state: State, bar: ProgressBar, task: Any
+    ) -> None:
+        super().__init__()
+        self._run, self._recipe, self._networks, self._batches = run, recipe, networks, batches
+        self._state, self._bar, self._task = state, bar, task
+        self._started = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._batches.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
+        epoch = self._state.epochs + 1
+        if not math.isfinite(loss):
+            kept = f"best.keras of epoch {self._state.best_epoch(self._recipe.monitor)} is kept"
+            raise DivergedError(
+                f"The loss became {loss} at step {batch + 1} of epoch {epoch}; training stopped"
+                f"{', ' + kept if self._run.best_model.exists() else ''}. "
+                f"Try a smaller learning_rate. Received: learning_rate={self._recipe.learning_rate}"
+            )
+        self._task.advance(
+            description=f"Epoch {epoch}/{self._recipe.epochs}", figures=f"loss {loss:.4f}  accuracy {accuracy:.2%}"
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now = time.perf_counter()
+        seconds, self._started = now - self._started, now
+        row = {
+            "epoch": epoch + 1,
+            **{key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "seconds": round(seconds, 3),
+        }
+        state = self._state
+        state.history.append(row)
+        state.train_seconds += seconds
+        best = state.best_epoch(self._recipe.monitor) == state.epochs and math.isfinite(row["val_loss"])
+        if best:
+            self._networks.saved.set_weights(self.model.get_weights())
+            save_model(self._networks.saved, self._run.best_model, {**self._networks.metadata, "epoch": epoch + 1})
+        keep(self._run, self.model, state)
+        self._run.write_history(state.history)
+        self._bar.say(
+            f"epoch {epoch + 1}/{self._recipe.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.2%}  {seconds:.1f} s"
+            f"{'  best' if best else ''}"
+        )
+        if _out_of_patience(state, self._recipe):
+            self._bar.say(f"No better val_{self._recipe.monitor} for {self._recipe.patience} epochs: stopped.")
+            self.model.stop_training = True
