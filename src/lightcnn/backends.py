@@ -55,6 +55,7 @@ def import_backend() -> None:
     Raises:
         MissingDependencyError: If Keras has no backend to run on.
     """
+    choose_backend()  # again, for those who imported Keras before lightcnn
     backend = os.environ.get("KERAS_BACKEND")
     if backend is None or (backend in BACKENDS and not find_spec(backend)):
         raise MissingDependencyError(
