@@ -429,8 +429,8 @@ def test_nothing_but_bad_files_is_an_empty_array(call, model, tmp_path):
 def test_conversions_are_said_unless_quiet(call, model, tmp_path):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
     said = call("predict", model, tmp_path / "red.png")
-    assert f"{tmp_path / 'red.png'}: converted 40x30 colour -> 28x28 grey" in said.err
-    assert "converted" not in said.out
+    assert "Converted 1 picture: 40x30 colour -> 28x28 grey" in said.err
+    assert "Converted" not in said.out
     quiet = call("predict", model, tmp_path / "red.png", "--quiet")
     assert (quiet.code, quiet.err) == (0, "")
     assert quiet.out == said.out

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightcnn.errors import LightCNNError, RecipeError
 __all__ = ["main"]
 
 _FOLDER = click.Path(path_type=Path)
+_MOST_CHANGES = 5  # kinds of conversion that are told one by one
 
 
 class _Commands(click.Group):
@@ -99,7 +101,10 @@ def train(
     skip_bad_files: bool,
     quiet: bool,
 ) -> None:
-    """Train RECIPE (see `lightcnn info`) and write a run folder with its report."""
+    """Train a recipe into a run folder with its report.
+
+    RECIPE is one of those that `lightcnn info` lists.
+    """
     from lightcnn.recipes import get_recipe
     from lightcnn.runs import default_run_folder, parse_settings
 
@@ -173,7 +178,10 @@ def _parse_seeds(text: str) -> list[int]:
 @click.option("--data-dir", type=_FOLDER, help="Where the data are.  [default: where they were in training]")
 @_common
 def evaluate(run: Path, split: str, data_dir: Path | None, quiet: bool) -> None:
-    """Measure the best model of RUN on a split and write its scores and report anew."""
+    """Measure a run's best model on a split.
+
+    Writes the scores and the report of RUN anew.
+    """
     from lightcnn.runs import Run
 
     opened = Run.open(run)
@@ -200,7 +208,7 @@ def _figure(key: str, value: float) -> str:
 @click.argument("runs", nargs=-1, required=True, type=_FOLDER)
 @_common
 def compare(runs: tuple[Path, ...], quiet: bool) -> None:
-    """Print the mean and deviation over seeds of RUNS, a row a configuration."""
+    """Average runs over their seeds, a row a configuration."""
     from lightcnn.runs import Run
 
     _print_comparison([Run.open(folder) for folder in runs])
@@ -238,7 +246,10 @@ def _mean_and_deviation(value: dict[str, Any], factor: float, digits: int) -> st
 @click.option("--output", type=_FOLDER, help="Write to this file instead of stdout.")
 @_common
 def predict(model: Path, files: tuple[str, ...], files_from: Any, form: str, output: Path | None, quiet: bool) -> None:
-    """Name what is in picture FILES (or folders) with MODEL, a run folder or a .keras file."""
+    """Name what is in pictures.
+
+    MODEL is a run folder or a .keras file, FILES are pictures or folders of pictures.
+    """
     listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
     if not (files or listed):
         raise click.UsageError("Name at least one picture, a folder, or a list with --files-from.")
@@ -251,16 +262,20 @@ def predict(model: Path, files: tuple[str, ...], files_from: Any, form: str, out
     from lightcnn.progress import ProgressBar
 
     predictor = Predictor.load(model)
-    rows = []
+    rows, changes = [], Counter[str]()
     with ProgressBar(quiet) as bar:
         for row in bar.track(predictor.predict(pictures), len(pictures), "Looking"):
             if "error" in row:
                 failures += 1
                 click.echo(f"{row['file']}: {row['error']}", err=True)
                 continue
-            if row["changes"] and not quiet:
-                bar.say(f"{row['file']}: converted {row['changes']}")
-            rows.append({key: value for key, value in row.items() if key != "changes"})
+            changes.update([row.pop("changes")])
+            rows.append(row)
+        del changes[""]
+        for change, count in changes.most_common(_MOST_CHANGES):
+            bar.say(f"Converted {count} picture{'s' * (count > 1)}: {change}")
+        if len(changes) > _MOST_CHANGES:
+            bar.say(f"... and pictures of {len(changes) - _MOST_CHANGES} other sizes")
     text = _FORMATS[form](rows)
     if output is None:
         click.echo(text, nl=False)
@@ -322,7 +337,10 @@ _FORMATS = {"table": _as_table, "json": _as_json, "csv": _as_csv}
 @click.argument("target", required=False)
 @_common
 def info(target: str | None, quiet: bool) -> None:
-    """Show recipes and versions, or the facts of a recipe, a run or a model."""
+    """Show recipes and versions, or a recipe, run or model.
+
+    TARGET is the name of a recipe, a run folder or a .keras file.
+    """
     from lightcnn.recipes import recipe_names
 
     if target is None:
