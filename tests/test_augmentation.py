@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from lightcnn.augmentation import augment_images
 
@@ -162,3 +163,37 @@ def test_nothing_asked_for_gives_the_same_object_and_draws_nothing():
     generator = np.random.default_rng(0)
     assert augment_images(batch, generator) is batch
     assert generator.integers(1 << 30) == np.random.default_rng(0).integers(1 << 30)
+
+
+class _Chosen:
+    """A random generator whose uniform numbers are chosen: the angle's first, then the zooms'."""
+
+    def __init__(self, angle, zoom_rows, zoom_columns):
+        self.answers = [angle, (zoom_rows, zoom_columns)]
+
+    def uniform(self, low, high, size):
+        return np.broadcast_to(np.reshape(self.answers.pop(0), (-1,) + (1,) * (len(size) - 1)), size)
+
+
+@pytest.mark.parametrize(("angle", "rows", "columns"), [(0, 0, 0), (90, 0, 0), (17, 0, 0), (0, 1, -1), (-31, 0.5, 1)])
+def test_turn_and_zoom_are_pillows(angle, rows, columns):
+    side = 41
+    pixels = np.zeros((1, side, side, 3), np.uint8)  # black around: Pillow shows black beyond the edge
+    pixels[:, 14:27, 14:27] = np.random.default_rng(0).integers(0, 256, (1, 13, 13, 3))
+    turned = augment_images(pixels, _Chosen(angle, rows, columns), max_rotation_degrees=90, max_zoom=0.3)
+
+    sine, cosine = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
+    down, right = 1.3**rows, 1.3**columns
+    matrix = np.array([[right * cosine, right * sine], [-down * sine, down * cosine]])
+    offset = side / 2 - matrix @ [side / 2, side / 2]
+    coefficients = [*matrix[0], offset[0], *matrix[1], offset[1]]
+    picture = Image.fromarray(pixels[0])
+    expected = picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    assert np.abs(turned[0].astype(int) - np.asarray(expected)).max() <= 1  # both round
+
+
+def test_turn_and_zoom_repeat_the_edge_and_keep_floats():
+    pictures = np.full((5, 20, 17, 2), 0.25, np.float32)
+    turned = augment_images(pictures, np.random.default_rng(0), max_rotation_degrees=45, max_zoom=0.5)
+    assert turned.dtype == np.float32
+    np.testing.assert_allclose(turned, 0.25, rtol=1e-6)

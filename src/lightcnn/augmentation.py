@@ -15,17 +15,21 @@ def augment_images(
     generator: np.random.Generator,
     *,
     max_shift: int = 0,
+    max_rotation_degrees: float = 0.0,
+    max_zoom: float = 0.0,
     flip: bool = False,
     cutout: int = 0,
 ) -> NDArray[Any]:
-    """Shifts, mirrors and cuts a batch of pictures at random, each picture by itself.
+    """Shifts, turns, zooms, mirrors and cuts a batch of pictures at random, each picture by itself.
 
-    What a shift uncovers repeats the picture's edge, so that the padding is no feature of its own.
+    What a shift or a turn uncovers repeats the picture's edge, so that the padding is no feature of its own.
 
     Args:
         images: `(batch, height, width, channels)`, any dtype. It is not changed.
         generator: NumPy's random generator: the same state gives the same pictures.
         max_shift: Largest shift in pixels, in each direction.
+        max_rotation_degrees: Largest turn about the centre, either way.
+        max_zoom: Largest change of size, as a share: 0.1 for 1 / 1.1 to 1.1 times, height and width apart.
         flip: Whether to mirror half of the pictures left to right.
         cutout: Side in pixels of a square that is set to the batch's mean; its centre is anywhere in the picture.
 
@@ -37,8 +41,10 @@ def augment_images(
     >>> augment_images(batch, np.random.default_rng(0), max_shift=2).shape
     (2, 28, 28, 1)
     """
-    if not (max_shift or flip or cutout):
+    if not (max_shift or max_rotation_degrees or max_zoom or flip or cutout):
         return images
+    if max_rotation_degrees or max_zoom:
+        images = _turn_and_zoom(images, generator, max_rotation_degrees, max_zoom)
     count, height, width = images.shape[:3]
     rows = np.broadcast_to(np.arange(height), (count, height))
     columns = np.broadcast_to(np.arange(width), (count, width))
@@ -56,3 +62,30 @@ def augment_images(
         in_columns = (np.arange(width) >= corner[:, 1:]) & (np.arange(width) < corner[:, 1:] + cutout)
         result[in_rows[:, :, None] & in_columns[:, None, :]] = mean
     return result
+
+
+def _turn_and_zoom(
+    images: NDArray[Any], generator: np.random.Generator, max_rotation_degrees: float, max_zoom: float
+) -> NDArray[Any]:
+    """Samples each picture, bilinearly, where its turned and zoomed grid lies."""
+    count, height, width, channels = images.shape
+    angle = np.deg2rad(generator.uniform(-max_rotation_degrees, max_rotation_degrees, (count, 1, 1)))
+    shrink = (1 + max_zoom) ** generator.uniform(-1, 1, (2, count, 1, 1))
+    sine, cosine, shrink = (value.astype(np.float32) for value in (np.sin(angle), np.cos(angle), shrink))
+    down = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
+    right = np.arange(width, dtype=np.float32) - (width - 1) / 2
+    row = np.clip(shrink[0] * (cosine * down - sine * right) + (height - 1) / 2, 0, height - 1)
+    column = np.clip(shrink[1] * (sine * down + cosine * right) + (width - 1) / 2, 0, width - 1)
+    top = np.minimum(row.astype(np.int32), height - 2)
+    left = np.minimum(column.astype(np.int32), width - 2)
+    below, beside = (row - top)[..., None], (column - left)[..., None]
+    # The four neighbours of every point, found in one flat list of pixels.
+    pixels = images.reshape(-1, channels).astype(np.float32)
+    corner = (np.arange(count, dtype=np.int32)[:, None, None] * height + top) * width + left
+    first, second, third, fourth = (pixels.take(corner + step, axis=0) for step in (0, 1, width, width + 1))
+    upper = first + (second - first) * beside
+    lower = third + (fourth - third) * beside
+    sampled = upper + (lower - upper) * below
+    if np.issubdtype(images.dtype, np.integer):
+        np.rint(sampled, out=sampled)
+    return sampled.astype(images.dtype)

@@ -43,6 +43,8 @@ class Recipe:
         kernel_initializer: Keras' name of the initializer of all kernels but the last.
         normalization: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit` (divided by 255).
         max_shift: Largest random shift in pixels.
+        max_rotation_degrees: Largest random turn, either way.
+        max_zoom: Largest random change of size, as a share.
         flip: Whether training pictures are mirrored at random.
         cutout: Side in pixels of a square that is blanked at random; 0 for none.
         validation_fraction: Share held out of the training data, where it has no validation split.
@@ -72,6 +74,8 @@ class Recipe:
     kernel_initializer: str = "he_normal"
     normalization: Literal["standard", "unit"] = "standard"
     max_shift: int = 0
+    max_rotation_degrees: float = 0.0
+    max_zoom: float = 0.0
     flip: bool = False
     cutout: int = 0
     validation_fraction: float = 0.1
@@ -126,6 +130,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dropout": (0, 0.99),
     "batch_norm_momentum": (0, 1),
     "max_shift": (0, 10_000),
+    "max_rotation_degrees": (0, 180),
+    "max_zoom": (0, 10),
     "cutout": (0, 10_000),
     "validation_fraction": (0.001, 0.9),
     "test_fraction": (0, 0.9),

@@ -49,6 +49,8 @@ class Batches(keras.utils.PyDataset):
             self._split.take(positions),
             np.random.default_rng((self._recipe.seed, epoch, index)),
             max_shift=self._recipe.max_shift,
+            max_rotation_degrees=self._recipe.max_rotation_degrees,
+            max_zoom=self._recipe.max_zoom,
             flip=self._recipe.flip,
             cutout=self._recipe.cutout,
         )
