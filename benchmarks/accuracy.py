@@ -40,6 +40,7 @@ def main():
                 wall = time.perf_counter() - start
                 metrics = json.loads((run / "metrics.json").read_text())
                 environment = json.loads((run / "environment.json").read_text())
+                environment |= json.loads((run / "recipe.json").read_text())
                 results[recipe].append((metrics, environment, wall))
 
     for recipe, runs in results.items():

@@ -17,10 +17,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def _without_folders(arguments):
+    """Leaves the folders of this machine out of the command: they mean nothing to others."""
+    kept = list(arguments)
+    for flag in ("--data-dir", "--keep"):
+        if flag in kept:
+            kept[kept.index(flag) + 1] = "FOLDER"
+    return kept
+
+
 def record(benchmark, configuration, figure, unit, values, precision=""):
     """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition."""
     environment = describe_environment()
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_folders(sys.argv[1:])])
     row = {
         "date": date.today().isoformat(),
         "benchmark": benchmark,

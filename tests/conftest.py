@@ -36,7 +36,7 @@ def begin(folder, recipe, *, resume=False, overwrite=False):
     """Claims a folder and starts a run in it, as `train` does around loading the data."""
     from lightcnn.runs import Run
 
-    run = Run.claim(folder, recipe, resume=resume, overwrite=overwrite)
-    if not resume:
-        run.start(recipe)
+    with Run.claim(folder, recipe, resume=resume, overwrite=overwrite) as run:
+        if not resume:
+            run.start(recipe)
     return run

@@ -223,7 +223,8 @@ def test_quiet_is_silent_and_seeds_are_compared(data, tmp_path):
     arguments = ["--data-dir", data, "--run-dir", tmp_path / "runs", "--seeds", "1,2,3", "--quiet", *SMALL]
     result = lightcnn("train", "arrays", *arguments)
     assert result.returncode == 0
-    assert result.stderr == ""
+    folders = [str(tmp_path / "runs" / f"seed-{seed}") for seed in (1, 2, 3)]
+    assert result.stderr.splitlines() == folders  # where the runs are, and no progress
     head, row = result.stdout.splitlines()
     assert head.startswith("configuration  seeds  validation accuracy, %")
     assert row.split()[:2] == ["arrays", "3"]
@@ -246,13 +247,24 @@ def test_the_seed_and_settings_reach_the_recipe(call, data, tmp_path, monkeypatc
 
 
 def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
-    def interrupted(*args, **kwargs):
+    def interrupted(recipe, folder, *args, command, **kwargs):
+        begin(folder, recipe, overwrite=True).write_environment({"command": command})
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lightcnn.training.train", interrupted)
-    result = call("train", "mnist", "--run-dir", tmp_path / "run")
+    result = call("train", "mnist", "--run-dir", tmp_path / "run", "--overwrite")
     assert result.code == 130
-    assert f"--run-dir {tmp_path / 'run'} --resume" in result.err
+    assert f"Go on with: lightcnn train mnist --run-dir {tmp_path / 'run'} --resume\n" in result.err
+
+
+def test_an_interruption_before_the_first_step_promises_nothing(call, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    begin(tmp_path / "run", get_recipe("mnist")).write_environment({"command": "lightcnn train another"})
+    monkeypatch.setattr("lightcnn.training.train", interrupted)
+    result = call("train", "mnist", "--run-dir", tmp_path / "run", "--overwrite")
+    assert (result.code, result.err) == (130, "Interrupted. Nothing was begun.\n")
 
 
 @pytest.mark.parametrize("flag", ["--overwrite", "--resume", None])
@@ -345,6 +357,7 @@ def test_compare_prints_a_row_a_configuration(call, tmp_path):
         run = begin(tmp_path / f"{seed}-{dropout}", get_recipe("mnist", seed=seed, dropout=dropout))
         split = {"accuracy": accuracy, "loss": 1.0}
         run.write_metrics({"train_seconds": 60.0, "parameters": 7, "validation": split, "test": split})
+        run.write_environment({"data": {"name": "MNIST", "digest": "MNIST"}})
         folders.append(run.folder)
     result = call("compare", *folders)
     assert (result.code, result.err) == (0, "")
@@ -492,7 +505,7 @@ def test_info_of_a_run_that_is_not_finished(call, tmp_path):
     begin(tmp_path / "run", get_recipe("mnist"))
     result = call("info", tmp_path / "run")
     assert result.code == 0
-    assert "0 of 12" in result.out
+    assert "0 of 14" in result.out
     assert "not finished; go on with --resume" in result.out
 
 

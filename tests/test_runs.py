@@ -25,12 +25,13 @@ BOUNDS = {
     "dropout": (0, 0.99),
     "batch_norm_momentum": (0, 1),
     "max_shift": (0, 10_000),
+    "max_rotation_degrees": (0, 180),
+    "max_zoom": (0, 10),
     "cutout": (0, 10_000),
     "validation_fraction": (0.001, 0.9),
     "test_fraction": (0, 0.9),
     "patience": (0, 100_000),
     "image_size": (16, 4096),
-    "channels": (0, 3),
 }
 
 
@@ -44,6 +45,8 @@ def values_of(key):
         return st.sampled_from(get_args(kind))
     if kind is bool:
         return st.booleans()
+    if key == "channels":
+        return st.sampled_from([0, 1, 3])
     if kind is int:
         return st.integers(*BOUNDS[key])
     if kind is float:
@@ -132,7 +135,7 @@ def test_a_number_is_finite(value):
 
 
 def test_every_number_of_a_recipe_has_a_range():
-    assert {key for key, kind in KINDS.items() if kind in (int, float)} == set(BOUNDS)
+    assert {key for key, kind in KINDS.items() if kind in (int, float)} == {*BOUNDS, "channels"}
 
 
 def test_an_unknown_key_names_the_nearest():
@@ -320,8 +323,9 @@ def test_history_keeps_every_digit(tmp_path):
 # --------------------------------------------------------------------------------------------------------- compare
 
 
-def finished(folder, validation=0.5, test=None, seconds=1.0, **values):
+def finished(folder, validation=0.5, test=None, seconds=1.0, data="mine", **values):
     run = begin(folder, recipe(**values))
+    run.write_environment({"data": {"name": data, "digest": "0" * 64}})
     figures = {"validation": {"accuracy": validation, "loss": 1.0}}
     if test is not None:
         figures["test"] = {"accuracy": test, "loss": 2.0}
@@ -360,6 +364,43 @@ def test_configurations_are_kept_apart_and_told_apart(tmp_path):
     assert second["test_accuracy"]["mean"] == 0.9
 
 
+def test_other_data_are_another_configuration(tmp_path):
+    rows = compare([finished(tmp_path / "a", data="cats", seed=1), finished(tmp_path / "b", data="dogs", seed=2)])
+    assert [row["settings"]["data"] for row in rows] == ["cats 000000000000", "dogs 000000000000"]
+
+
+def test_one_run_does_not_count_twice(tmp_path):
+    run = finished(tmp_path / "a", seed=1)
+    with pytest.raises(RunError, match="are one run"):
+        compare([run, run])
+    with pytest.raises(RunError, match=r"a and .*b are one run: recipe, data and seed are the same"):
+        compare([run, finished(tmp_path / "b", seed=1)])
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    with (
+        Run.claim(tmp_path / "run", recipe()),
+        pytest.raises(RunError, match="Another training is at work"),
+        Run.claim(tmp_path / "run", recipe()),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()  # what was claimed and not started leaves nothing
+
+
+def test_a_default_folder_is_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(default_run_folder("mnist"))
+        folders[-1].mkdir(parents=True)
+    assert len(set(folders)) == 3
+
+
+def test_two_channels_are_refused():
+    with pytest.raises(RecipeError, match="channels must be 1, 3, or 0"):
+        recipe(channels=2)
+
+
 def test_runs_on_validation_only_have_no_test_figures(tmp_path):
     (row,) = compare([finished(tmp_path / "a", seed=1), finished(tmp_path / "b", seed=2)])
     assert "test_accuracy" not in row
@@ -374,7 +415,7 @@ def test_a_mean_is_over_the_seeds_that_are_named_or_absent(tmp_path):
 
 def test_an_unfinished_run_is_not_compared(tmp_path):
     done, begun = finished(tmp_path / "a", test=0.5), begin(tmp_path / "b", recipe())
-    with pytest.raises(RunError, match=r"b has no metrics.json: the run is not finished"):
+    with pytest.raises(RunError, match=r"b has no environment.json: the run is not finished"):
         compare([done, begun])
 
 

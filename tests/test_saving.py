@@ -109,7 +109,7 @@ def test_a_model_file_ends_in_keras(tmp_path, name):
 
 
 @pytest.mark.parametrize("function", [load_model, read_metadata])
-@pytest.mark.parametrize("name", ["missing.keras", "missing/model.keras", "."])
+@pytest.mark.parametrize("name", ["missing.keras", "missing/model.keras"])
 def test_a_missing_file_is_named(tmp_path, function, name):
     with pytest.raises(ModelFileError, match="does not exist") as caught:
         function(tmp_path / name)
@@ -293,3 +293,12 @@ def test_metadata_that_are_not_json_leave_the_old_file_and_nothing_else(model_fi
         save_model(small_model(), model_file, {"labels": {1, 2}})
     assert model_file.read_bytes() == old
     assert names_in(model_file.parent) == ["small.keras"]
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.weights.h5", "model", "."])
+def test_a_file_of_another_format_is_refused(tmp_path, name):
+    save_model(lcnn((16, 16, 1), 2), tmp_path / "model.keras", {})
+    if name != ".":
+        (tmp_path / "model.keras").rename(tmp_path / name)  # a whole model, under a name that Keras reads otherwise
+    with pytest.raises(ModelFileError, match=r"is not a \.keras file"):
+        load_model(tmp_path / name)

@@ -573,7 +573,7 @@ def test_the_model_is_kept_in_float32(data, tmp_path, precision, monkeypatch):
     monkeypatch.setattr(training, "fit", fit)
     run = train(recipe(epochs=1, precision=precision), tmp_path / "run", data, quiet=True)
     assert policies == [precision]
-    assert run.environment["precision"] == precision
+    assert run.recipe.precision == precision
     assert keras.config.dtype_policy().name == "float32"
     model = load_model(run.best_model)
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}

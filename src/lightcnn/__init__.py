@@ -1,6 +1,6 @@
 """Light CNNs for Keras 3: small convolutional networks with the Max-Feature-Map activation.
 
-Every name below is imported when it is first used; `import lightcnn` itself imports nothing else.
+Every name below is imported when it is first used; `import lightcnn` itself only looks which Keras backend there is.
 """
 
 from importlib import import_module

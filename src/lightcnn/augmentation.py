@@ -31,7 +31,7 @@ def augment_images(
         max_rotation_degrees: Largest turn about the centre, either way.
         max_zoom: Largest change of size, as a share: 0.1 for 1 / 1.1 to 1.1 times, height and width apart.
         flip: Whether to mirror half of the pictures left to right.
-        cutout: Side in pixels of a square that is set to the batch's mean; its centre is anywhere in the picture.
+        cutout: Side in pixels of a square that is set to the picture's mean; its centre is anywhere in the picture.
 
     Returns:
         A new array of the same shape and dtype (`images` itself if nothing is asked for).
@@ -56,11 +56,12 @@ def augment_images(
         columns = np.where(mirrored[:, np.newaxis], columns[:, ::-1], columns)
     result = images[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
     if cutout:
-        mean = images.mean(axis=(0, 1, 2)).astype(images.dtype)
+        mean = images.mean(axis=(1, 2), keepdims=True).astype(images.dtype)
         corner = generator.integers(0, (height, width), (count, 2)) - cutout // 2
         in_rows = (np.arange(height) >= corner[:, :1]) & (np.arange(height) < corner[:, :1] + cutout)
         in_columns = (np.arange(width) >= corner[:, 1:]) & (np.arange(width) < corner[:, 1:] + cutout)
-        result[in_rows[:, :, None] & in_columns[:, None, :]] = mean
+        blanked = in_rows[:, :, None, None] & in_columns[:, None, :, None]
+        result = np.where(blanked, mean, result)
     return result
 
 
@@ -71,11 +72,11 @@ def _turn_and_zoom(
     count, height, width, channels = images.shape
     angle = np.deg2rad(generator.uniform(-max_rotation_degrees, max_rotation_degrees, (count, 1, 1)))
     shrink = (1 + max_zoom) ** generator.uniform(-1, 1, (2, count, 1, 1))
-    sine, cosine, shrink = (value.astype(np.float32) for value in (np.sin(angle), np.cos(angle), shrink))
+    sine, cosine, (tall, wide) = (value.astype(np.float32) for value in (np.sin(angle), np.cos(angle), shrink))
     down = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
     right = np.arange(width, dtype=np.float32) - (width - 1) / 2
-    row = np.clip(shrink[0] * (cosine * down - sine * right) + (height - 1) / 2, 0, height - 1)
-    column = np.clip(shrink[1] * (sine * down + cosine * right) + (width - 1) / 2, 0, width - 1)
+    row = np.clip(tall * (cosine * down - sine * right) + (height - 1) / 2, 0, height - 1)
+    column = np.clip(wide * (sine * down + cosine * right) + (width - 1) / 2, 0, width - 1)
     top = np.minimum(row.astype(np.int32), height - 2)
     left = np.minimum(column.astype(np.int32), width - 2)
     below, beside = (row - top)[..., None], (column - left)[..., None]
@@ -88,4 +89,5 @@ def _turn_and_zoom(
     sampled = upper + (lower - upper) * below
     if np.issubdtype(images.dtype, np.integer):
         np.rint(sampled, out=sampled)
-    return sampled.astype(images.dtype)
+    turned: NDArray[Any] = sampled.astype(images.dtype)
+    return turned

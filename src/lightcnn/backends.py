@@ -11,11 +11,14 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightcnn.errors import MissingDependencyError
 
-__all__ = ["choose_backend", "describe_environment", "has_fast_bfloat16", "import_backend", "set_seed"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["choose_backend", "describe_environment", "has_fast_bfloat16", "import_backend", "random_stream", "set_seed"]
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -93,6 +96,25 @@ def set_seed(seed: int) -> None:
         import tensorflow
 
         tensorflow.config.experimental.enable_op_determinism()
+
+
+_PURPOSES = ("validation", "test", "order", "augmentation")
+
+
+def random_stream(seed: int, purpose: str, *position: int) -> np.random.Generator:
+    """Returns NumPy's random generator for one use at one place; no two of them share numbers.
+
+    Args:
+        seed: The run's seed.
+        purpose: `"validation"` or `"test"` (which pictures are held out), `"order"` or `"augmentation"`.
+        *position: Where: the epoch, the batch.
+
+    Returns:
+        A new generator, always the same for the same arguments.
+    """
+    import numpy as np
+
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PURPOSES.index(purpose), *position)))
 
 
 def has_fast_bfloat16() -> bool:

@@ -20,7 +20,7 @@ from lightcnn.errors import LightCNNError, RecipeError
 
 __all__ = ["main"]
 
-_FOLDER = click.Path(path_type=Path)
+_PATH = click.Path(path_type=Path)
 _MOST_CHANGES = 5  # kinds of conversion that are told one by one
 
 
@@ -60,7 +60,7 @@ def _failed(error: BaseException) -> int:
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --quiet and --debug, which every command has."""
 
-    @click.option("--quiet", is_flag=True, help="Show no progress.")
+    @click.option("--quiet", is_flag=True, help="Show no progress, only what needs attention.")
     @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
     @functools.wraps(command)
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
@@ -78,8 +78,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("recipe")
-@click.option("--data-dir", type=_FOLDER, help="Folder (or .npz file) with the data.")
-@click.option("--run-dir", type=_FOLDER, help="Folder for the run.  [default: runs/RECIPE/TIME]")
+@click.option("--data-dir", type=_PATH, help="Folder (or .npz file) with the data.")
+@click.option("--run-dir", type=_PATH, help="Folder for the run.  [default: runs/RECIPE/TIME]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option("--seeds", metavar="1,2,3", help="Train once with each of these seeds and compare.")
@@ -106,7 +106,7 @@ def train(
     RECIPE is one of those that `lightcnn info` lists.
     """
     from lightcnn.recipes import get_recipe
-    from lightcnn.runs import default_run_folder, parse_settings
+    from lightcnn.runs import Run, default_run_folder, parse_settings
 
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
@@ -126,10 +126,14 @@ def train(
     import_backend()
     from lightcnn.training import train as train_recipe
 
-    folder = run_dir or default_run_folder(recipe)
+    folder, command = run_dir or default_run_folder(recipe), shlex.join(["lightcnn", *sys.argv[1:]])
     runs = []
-    for resolved in recipes:
-        own_folder = folder / f"seed-{resolved.seed}" if several else folder
+    folders = [folder / f"seed-{one}" for one in several] or [folder]
+    if not resume:
+        for own_folder, resolved in zip(folders, recipes, strict=True):
+            with Run.claim(own_folder, resolved, overwrite=overwrite):
+                pass  # the third seed's folder is not found in use after two trainings
+    for own_folder, resolved in zip(folders, recipes, strict=True):
         try:
             run = train_recipe(
                 resolved,
@@ -141,14 +145,28 @@ def train(
                 validation_only=validation_only,
                 skip_bad_files=skip_bad_files,
                 quiet=quiet,
-                command=shlex.join(["lightcnn", *sys.argv[1:]]),
+                command=command,
             )
         except KeyboardInterrupt:
-            click.echo(f"Interrupted. Go on with: {_resuming(folder)}", err=True)
+            begun = resume or _began(own_folder, command)
+            click.echo(
+                f"Interrupted. {'Go on with: ' + _resuming(folder) if begun else 'Nothing was begun.'}", err=True
+            )
             sys.exit(130)
         runs.append(run)
     if several:
         _print_comparison(runs)
+
+
+def _began(folder: Path, command: str) -> bool:
+    """Tells whether this command got as far as training; before that, an older run may stand in the folder."""
+    from lightcnn.errors import RunError
+    from lightcnn.runs import Run
+
+    try:
+        return bool(Run(folder).environment["command"] == command)
+    except (RunError, KeyError):
+        return False
 
 
 def _resuming(folder: Path) -> str:
@@ -166,16 +184,18 @@ def _parse_seeds(text: str) -> list[int]:
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"whole numbers separated by commas expected, received {text!r}.") from None
+        raise click.BadParameter(
+            f"whole numbers separated by commas expected, received {text!r}.", param_hint="--seeds"
+        ) from None
     if len(set(seeds)) != len(seeds):
-        raise click.BadParameter(f"a seed stands twice in {text!r}.")
+        raise click.BadParameter(f"a seed stands twice in {text!r}.", param_hint="--seeds")
     return seeds
 
 
 @main.command()
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=_PATH)
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
-@click.option("--data-dir", type=_FOLDER, help="Where the data are.  [default: where they were in training]")
+@click.option("--data-dir", type=_PATH, help="Where the data are.  [default: where they were in training]")
 @_common
 def evaluate(run: Path, split: str, data_dir: Path | None, quiet: bool) -> None:
     """Measure a run's best model on a split.
@@ -205,7 +225,7 @@ def _figure(key: str, value: float) -> str:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=_FOLDER)
+@click.argument("runs", nargs=-1, required=True, type=_PATH)
 @_common
 def compare(runs: tuple[Path, ...], quiet: bool) -> None:
     """Average runs over their seeds, a row a configuration."""
@@ -239,11 +259,11 @@ def _mean_and_deviation(value: dict[str, Any], factor: float, digits: int) -> st
 
 
 @main.command()
-@click.argument("model", type=_FOLDER)
+@click.argument("model", type=_PATH)
 @click.argument("files", nargs=-1)
 @click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--output", type=_FOLDER, help="Write to this file instead of stdout.")
+@click.option("--output", type=_PATH, help="Write to this file instead of stdout.")
 @_common
 def predict(model: Path, files: tuple[str, ...], files_from: Any, form: str, output: Path | None, quiet: bool) -> None:
     """Name what is in pictures.
@@ -273,9 +293,9 @@ def predict(model: Path, files: tuple[str, ...], files_from: Any, form: str, out
             rows.append(row)
         del changes[""]
         for change, count in changes.most_common(_MOST_CHANGES):
-            bar.say(f"Converted {count} picture{'s' * (count > 1)}: {change}")
+            bar.tell(f"Converted {count} picture{'s' * (count > 1)}: {change}")
         if len(changes) > _MOST_CHANGES:
-            bar.say(f"... and pictures of {len(changes) - _MOST_CHANGES} other sizes")
+            bar.tell(f"... and pictures of {len(changes) - _MOST_CHANGES} other sizes")
     text = _FORMATS[form](rows)
     if output is None:
         click.echo(text, nl=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from PIL import Image, UnidentifiedImageError
 
 from lightcnn.errors import DataError
 
-__all__ = ["PICTURE_SUFFIXES", "Picture", "decode_picture", "find_pictures", "is_grey", "open_picture"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "Picture",
+    "decode_picture",
+    "find_others",
+    "find_pictures",
+    "ignore_picture_warnings",
+    "is_grey",
+    "open_picture",
+]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")  # PPM reads PGM too
@@ -45,6 +55,17 @@ class Picture:
         return f"{self.original_size[0]}x{self.original_size[1]} {before} -> {width}x{height} {after}"
 
 
+@contextmanager
+def ignore_picture_warnings() -> Iterator[None]:
+    """Hides Pillow's warnings of large pictures and odd EXIF data while many pictures are read.
+
+    For the whole of the work, around its threads: Python's warning filters belong to the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
 def open_picture(path: Path) -> Image.Image:
     """Opens a picture file and decodes its first frame, upright.
 
@@ -61,14 +82,12 @@ def open_picture(path: Path) -> Image.Image:
     try:
         if not path.stat().st_size:
             raise DataError("the file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures (our limit is lower) and of odd EXIF data
-            with Image.open(path, formats=_FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise DataError(f"{width} x {height} pixels are more than the {MAX_PIXELS:,} that are unpacked")
-                image.load()
-                return _to_grey_or_colour(_upright(image))
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DataError(f"{width} x {height} pixels are more than the {MAX_PIXELS:,} that are unpacked")
+            image.load()
+            return _to_grey_or_colour(_upright(image))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -192,5 +211,16 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+def find_others(folder: Path) -> list[Path]:
+    """Lists the files in and below a folder that `find_pictures` passes over, sorted; hidden ones do not count."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = ((path, path.relative_to(folder)) for path in files)
+    return sorted(path for path, name in names if not _is_hidden(name) and not _is_picture_name(name))
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
 def _is_picture_name(relative: Path) -> bool:
-    return relative.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in relative.parts)
+    return relative.suffix.lower() in PICTURE_SUFFIXES and not _is_hidden(relative)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightcnn import metrics
 from lightcnn.datasets import ImageDataset, Split, load_images
-from lightcnn.errors import DataError, RunError
+from lightcnn.errors import RunError
 from lightcnn.files import write_text
 from lightcnn.inference import Predictor
 from lightcnn.progress import ProgressBar
@@ -48,18 +48,28 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     environment, known = run.environment, run.metrics
-    skipped = bool(environment["data"]["skipped"])
+    try:
+        trained_on = environment["data"]
+        skipped, folder, labels, digest = (trained_on[key] for key in ("skipped", "data_dir", "labels", "digest"))
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.folder}/environment.json is damaged: it lacks {error}.") from error
     with ProgressBar(quiet) as bar:
-        data = load_data(run.recipe, data_dir or environment["data"]["data_dir"], skip_bad_files=skipped, bar=bar)
-        if data.labels != tuple(environment["data"]["labels"]):
+        data = load_data(run.recipe, data_dir or folder, skip_bad_files=bool(skipped), bar=bar)
+        if data.labels != tuple(labels):
             raise RunError(f"{data.source} has other classes than the run was trained on: {', '.join(data.labels)}")
-        if data.digest != environment["data"]["digest"]:
-            if split != "test":  # another seed of held-out pictures could hold some that were trained on
-                raise RunError(
-                    f"{data.source} is not the data that {run.folder} was trained on, so its {split} split is unknown."
-                )
-            bar.say(f"Note: {data.source} is not the data that the run was trained on.")
-        figures: dict[str, Any] = evaluate_splits(run, data, (split,), bar, known)[split]
+        if data.digest == digest:
+            return dict(evaluate_splits(run, data, (split,), bar, known)[split])
+        if split in data.held_out or split != "test":
+            raise RunError(
+                f"{data.source} is not the data that {run.folder} was trained on, and its {split} split could hold "
+                "pictures that were. Put new pictures into a `test` folder beside `train`."
+            )
+        bar.say(f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are.")
+        figures, probabilities = _measure(run, data, split, bar)
+        _write_scores(run.folder / "scores-other.csv", data.split(split), probabilities, data.labels)
+        report = run.folder / "report-other.html"
+        write_report(report, run, data, split, probabilities, {**known, split: figures})
+        bar.tell(f"Report: {report}")
     return figures
 
 
@@ -93,20 +103,22 @@ def evaluate_splits(
     Returns:
         The figures by split.
     """
-    predictor = Predictor.load(run.folder)
     figures: dict[str, Any] = {}
     for name in splits:
-        split = data.split(name)
-        if not len(split):
-            raise DataError(f"The {name} split of {data.source} is empty.")
-        probabilities = _probabilities(predictor, split, bar, name)
-        figures[name] = classification_figures(probabilities, split.labels, data.labels)
-    run.write_metrics({**known, **figures})
+        figures[name], probabilities = _measure(run, data, name, bar)
+    metrics_of_run = {**known, **figures}
+    run.write_metrics(metrics_of_run)
     # The test split's scores are the run's; those of other splits get a name of their own.
     path = run.scores if name == "test" else run.scores.with_name(f"scores-{name}.csv")
-    _write_scores(path, split, probabilities, data.labels)
-    write_report(run, data, name, probabilities)
+    _write_scores(path, data.split(name), probabilities, data.labels)
+    write_report(run.report, run, data, name, probabilities, metrics_of_run)
     return figures
+
+
+def _measure(run: Run, data: ImageDataset, name: str, bar: ProgressBar) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    predictor, split = Predictor.load(run.folder), data.split(name)
+    probabilities = _probabilities(predictor, split, bar, name)
+    return classification_figures(probabilities, split.labels, data.labels), probabilities
 
 
 def _probabilities(predictor: Predictor, split: Split, bar: ProgressBar, name: str) -> NDArray[np.float32]:

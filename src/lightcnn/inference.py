@@ -52,7 +52,14 @@ class Predictor:
         self.labels: list[str] = labels
         self.metadata = metadata
         # A model that somebody saved with labels alone takes pictures.
-        self.dtype: str = metadata.get("input", {}).get("dtype", "uint8")
+        described = metadata.get("input")
+        self.dtype: str = described.get("dtype", "uint8") if isinstance(described, dict) else "uint8"
+        shapes = model.input_shape, model.output_shape
+        if [len(shape) for shape in shapes] != [4, 2] or None in shapes[0][1:] or len(model.inputs) != 1:
+            raise ModelFileError(
+                "Expected a model from (batch, height, width, channels) to (batch, classes). "
+                f"Received: input {shapes[0]}, output {shapes[1]}"
+            )
         self._model = model
         self.height, self.width, self.channels = model.input_shape[1:]
         if len(self.labels) != model.output_shape[-1]:

@@ -16,11 +16,11 @@ __all__ = ["ProgressBar", "Task"]
 class ProgressBar:
     """A bar on stderr: what is done, how far it is, the time left, and figures that change.
 
-    On a terminal it is redrawn in place. Elsewhere (a log file, a pipe) only the lines of `say` appear. With `quiet`,
-    nothing does.
+    On a terminal it is redrawn in place. Elsewhere (a log file, a pipe) only lines appear: of progress (`tell`) and
+    what a user must know (`say`).
 
     Args:
-        quiet: Whether to show nothing at all.
+        quiet: Whether to show no progress, only what `say` says.
 
     Example:
     >>> with ProgressBar() as bar:
@@ -29,7 +29,8 @@ class ProgressBar:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,8 +54,13 @@ class ProgressBar:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """Prints a line above the bar."""
+        """Prints a line above the bar that must be seen: what was found, changed or left out."""
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def tell(self, text: str) -> None:
+        """Prints a line of progress above the bar, unless it is quiet."""
+        if not self._quiet:
+            self.say(text)
 
     def track(self, items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
         """Yields `items` and moves a bar of its own."""

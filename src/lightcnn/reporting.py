@@ -7,6 +7,7 @@ import html
 import io
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,16 +50,25 @@ img.plot { max-width: 100%; height: auto; }
 """
 
 
-def write_report(run: Run, data: ImageDataset, split_name: str, probabilities: NDArray[np.float32]) -> None:
-    """Writes `report.html`: figures, curves, confusions, worst mistakes, layers, and how the run was made.
+def write_report(
+    path: Path,
+    run: Run,
+    data: ImageDataset,
+    split_name: str,
+    probabilities: NDArray[np.float32],
+    figures: dict[str, Any],
+) -> None:
+    """Writes a report: figures, curves, confusions, worst mistakes, layers, and how the run was made.
 
     Args:
-        run: A run with metrics.
+        path: Where to write.
+        run: The run.
         data: The data that it was evaluated on.
         split_name: The split that `probabilities` belong to.
         probabilities: `(images, classes)`.
+        figures: What `metrics.json` holds, with the figures of that split.
     """
-    split, recipe, figures = data.split(split_name), run.recipe, run.metrics
+    split, recipe = data.split(split_name), run.recipe
     sections = [
         _headline(run, data, split_name, figures),
         _section("Learning curves", _curves(run.history)),
@@ -76,7 +86,7 @@ def write_report(run: Run, data: ImageDataset, split_name: str, probabilities: N
         + "\n".join(sections)
         + "</body></html>\n"
     )
-    write_text(run.report, page)
+    write_text(path, page)
 
 
 def _section(title: str, content: str) -> str:
@@ -141,8 +151,8 @@ def _curves(history: list[dict[str, float]]) -> str:
         _quiet_axes(axes)
     figure.tight_layout()
     note = (
-        "<p>Training figures are taken while the epoch runs, on augmented pictures, with dropout and label smoothing "
-        "where the recipe has them; validation figures after it.</p>"
+        "<p>Training figures are taken while the epoch runs, on augmented pictures and with dropout; validation "
+        "figures after it, without either. The losses of the curves include the recipe's label smoothing.</p>"
     )
     return _plot(figure, "loss and accuracy by epoch") + note
 
@@ -241,7 +251,6 @@ def _origin(run: Run) -> str:
         ("data", f"{data['name']}: {data['source']}"),
         ("pictures", ", ".join(f"{name} {count:,}" for name, count in data["pictures"].items())),
         ("skipped files", str(len(data["skipped"]))),
-        ("precision", environment["precision"]),
         ("processor", f"{environment['processor']}, {environment['threads']} threads"),
         ("software", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())),
         ("python", environment["python"]),

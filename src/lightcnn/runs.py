@@ -6,18 +6,26 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import shutil
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from lightcnn.errors import RecipeError, RunError, nearest
+from lightcnn.errors import RecipeError, RunError, StorageError, nearest
 from lightcnn.files import write_json, write_text
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
 
@@ -41,7 +49,8 @@ class Recipe:
         dropout: Share of the embedding dropped.
         batch_norm_momentum: Momentum of the moving statistics.
         kernel_initializer: Keras' name of the initializer of all kernels but the last.
-        normalization: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit` (divided by 255).
+        normalization: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit`
+            (8-bit pictures divided by 255, others as they are).
         max_shift: Largest random shift in pixels.
         max_rotation_degrees: Largest random turn, either way.
         max_zoom: Largest random change of size, as a share.
@@ -98,6 +107,8 @@ class Recipe:
         for key, (low, high) in _RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise RecipeError(f"{key} must be from {low} to {high}. Received: {key}={getattr(self, key)!r}")
+        if self.channels not in (0, 1, 3):
+            raise RecipeError(f"channels must be 1, 3, or 0 to decide by the pictures. Received: {self.channels}")
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as plain JSON types."""
@@ -137,7 +148,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "test_fraction": (0, 0.9),
     "patience": (0, 100_000),
     "image_size": (16, 4096),
-    "channels": (0, 3),
 }
 
 
@@ -211,8 +221,29 @@ def _parse(key: str, text: str, kind: Any) -> Any:
 
 
 def default_run_folder(recipe: str) -> Path:
-    """Returns `runs/<recipe>/<YYYYMMDD-HHMMSS>`, the folder of a run that starts now."""
-    return Path("runs") / recipe / datetime.now().strftime("%Y%m%d-%H%M%S")
+    """Returns `runs/<recipe>/<YYYYMMDD-HHMMSS>`, with `-2`, `-3` ... behind it if that is taken."""
+    first = Path("runs") / recipe / datetime.now().strftime("%Y%m%d-%H%M%S")
+    names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
+    return next(folder for folder in names if not folder.exists())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks a folder against other trainings, where the system can."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"Another training is at work in {folder}. Wait for it, or choose another --run-dir."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -234,37 +265,60 @@ class Run:
     folder: Path
 
     @classmethod
-    def claim(cls, folder: Path | str, recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> Run:
-        """Checks that a folder may take a run, and touches nothing.
+    @contextmanager
+    def claim(
+        cls, folder: Path | str, recipe: Recipe, *, resume: bool = False, overwrite: bool = False
+    ) -> Iterator[Run]:
+        """Keeps a folder for one training and checks that it may stand there; nothing in it is touched.
+
+        The lock is one of the operating system, so it ends with the process, however that ends.
 
         Raises:
-            RunError: If the folder is not empty and neither is asked for; if `resume` finds no run, or another recipe.
+            RunError: If another training is at work there; if the folder is not empty and neither `resume` nor
+                `overwrite` is asked for; if `resume` finds no run, or another recipe.
         """
         run = cls(Path(folder).absolute())
+        if run.folder.exists() and not run.folder.is_dir():
+            raise RunError(f"{run.folder} is a file. A run needs a folder: choose another --run-dir.")
+        if resume and not run._path("recipe.json").exists():
+            raise RunError(f"{run.folder} holds no run that could be resumed: it has no recipe.json.")
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{run.folder} could not be made: {error.strerror}. Choose another --run-dir."
+            ) from error
+        try:
+            with _locked(run.folder):
+                run._check_free(recipe, resume, overwrite)
+                yield run
+        finally:
+            if run.folder.is_dir() and not any(run.folder.iterdir()):
+                run.folder.rmdir()
+
+    def _check_free(self, recipe: Recipe, resume: bool, overwrite: bool) -> None:
         if resume:
-            if not run._path("recipe.json").exists():
-                raise RunError(f"{run.folder} holds no run that could be resumed: it has no recipe.json.")
-            if changed := _differences(run.recipe, recipe):
+            if changed := _differences(self.recipe, recipe):
                 raise RunError(
-                    f"{run.folder} was trained with another recipe: {changed}. Resume it with its own settings, or "
+                    f"{self.folder} was trained with another recipe: {changed}. Resume it with its own settings, or "
                     "start another run in another folder."
                 )
-        elif run.folder.exists() and not run.folder.is_dir():
-            raise RunError(f"{run.folder} is a file. A run needs a folder: choose another --run-dir.")
-        elif run.folder.is_dir() and any(_lasting(path) for path in run.folder.iterdir()):
+        elif any(_lasting(path) for path in self.folder.iterdir()):
             if not overwrite:
                 raise RunError(
-                    f"{run.folder} is not empty. Pass --resume to go on with it, --overwrite to delete what is in it, "
-                    "or choose another --run-dir."
+                    f"{self.folder} is not empty. Pass --resume to go on with it, --overwrite to delete what is in "
+                    "it, or choose another --run-dir."
                 )
-            if not run._path("recipe.json").exists():
-                raise RunError(f"{run.folder} holds something that is no run, so --overwrite does not delete it.")
-        return run
+            if not self._path("recipe.json").exists():
+                raise RunError(f"{self.folder} holds something that is no run, so --overwrite does not delete it.")
 
     def start(self, recipe: Recipe) -> None:
-        """Deletes the run that stood in the folder, if any, and writes `recipe.json`."""
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
+        """Empties the claimed folder and writes `recipe.json`."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         write_json(self._path("recipe.json"), recipe.to_json())
 
     @classmethod
@@ -314,6 +368,11 @@ class Run:
             return Recipe.from_json(self._read_json("recipe.json"))
         except RecipeError as error:
             raise RunError(f"{self._path('recipe.json')}: {error}") from error
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether the training got as far as its first step."""
+        return self._path("environment.json").exists()
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -393,8 +452,17 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        settings = {key: value for key, value in run.recipe.to_json().items() if key != "seed"}
-        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
+        environment = run.environment
+        try:
+            # What a figure depends on besides the seed: the recipe, the data, and how exactly it was computed.
+            data = {"data": f"{environment['data']['name']} {environment['data']['digest'][:12]}"}
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{run.folder}/environment.json is damaged: it lacks {error}.") from error
+        settings = {key: value for key, value in run.recipe.to_json().items() if key != "seed"} | data
+        group = groups.setdefault(json.dumps(settings, sort_keys=True), [])
+        if twin := next((other for other in group if other.recipe.seed == run.recipe.seed), None):
+            raise RunError(f"{twin.folder} and {run.folder} are one run: recipe, data and seed are the same.")
+        group.append(run)
     configurations = [json.loads(key) for key in groups]
     differing = (
         [key for key in configurations[0] if len({json.dumps(settings[key]) for settings in configurations}) > 1]

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcnn.backends import random_stream
 from lightcnn.datasets.published import CIFAR10_LABELS, Track, array_digest, cifar10, mnist, read_npz, untracked
-from lightcnn.decoding import decode_picture, find_pictures
-from lightcnn.errors import BadFilesError, DataError, StorageError
-from lightcnn.files import cache_folder
+from lightcnn.decoding import decode_picture, find_others, find_pictures, ignore_picture_warnings
+from lightcnn.errors import BadFilesError, DataError, StorageError, nearest
+from lightcnn.files import cache_folder, file_digest
 
 __all__ = ["DATASETS", "ImageDataset", "Split", "load_images"]
 
@@ -65,8 +66,10 @@ class ImageDataset:
         validation: What decides; None only if a validation share of 0 was asked for.
         test: What is looked at once; None if there is none.
         source: The file or folder that it came from.
-        digest: SHA-256 that tells this data from other data.
+        digest: Tells this data from other data: the name of a published set, else a SHA-256.
         skipped: The files that could not be read, with the cause.
+        passed_over: The files in class folders whose names are not those of pictures.
+        held_out: The splits that were taken out of the training pictures at random.
     """
 
     name: str
@@ -77,6 +80,14 @@ class ImageDataset:
     source: Path
     digest: str
     skipped: tuple[tuple[Path, str], ...] = ()
+    passed_over: tuple[Path, ...] = ()
+    held_out: frozenset[str] = frozenset()
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name."""
+        every = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in every.items() if split is not None}
 
     def split(self, name: str) -> Split:
         """Returns the split called `name`: train, validation or test.
@@ -84,12 +95,9 @@ class ImageDataset:
         Raises:
             DataError: If there is no such split.
         """
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        found = splits.get(name)
-        if found is None:
-            has = [key for key, value in splits.items() if value is not None]
-            raise DataError(f"{self.name} at {self.source} has no split {name!r}. It has: {', '.join(has)}.")
-        return found
+        if name not in self.splits:
+            raise DataError(f"{self.name} at {self.source} has no split {name!r}. It has: {', '.join(self.splits)}.")
+        return self.splits[name]
 
 
 def load_images(
@@ -135,7 +143,8 @@ def load_images(
     if dataset in ("mnist", "cifar10"):
         arrays, name, source = (mnist if dataset == "mnist" else cifar10)(folder, track)
         names = tuple(str(digit) for digit in range(10)) if dataset == "mnist" else CIFAR10_LABELS
-        loaded = _from_arrays(arrays, name, source, names)
+        # Verified already, and by a digest that does not change with the version of a JPEG decoder: the name tells it.
+        loaded = _from_arrays(arrays, name, source, names, digest=name)
     elif dataset not in DATASETS:
         raise DataError(f"Unknown data set {dataset!r}. Expected one of {', '.join(DATASETS)}.")
     elif folder is None:
@@ -146,17 +155,20 @@ def load_images(
     else:
         loaded = _from_folder(folder, image_size, channels, skip_bad_files, track)
     if loaded.test is None and test_fraction:
-        train, test = _hold_out(loaded.train, test_fraction, (seed, 1), loaded.labels)
-        loaded = replace(loaded, train=train, test=test)
+        train, test = _hold_out(loaded.train, test_fraction, random_stream(seed, "test"), loaded.labels)
+        loaded = replace(loaded, train=train, test=test, held_out=loaded.held_out | {"test"})
     if loaded.validation is None and validation_fraction:
-        train, validation = _hold_out(loaded.train, validation_fraction, (seed, 2), loaded.labels)
-        loaded = replace(loaded, train=train, validation=validation)
+        train, validation = _hold_out(
+            loaded.train, validation_fraction, random_stream(seed, "validation"), loaded.labels
+        )
+        loaded = replace(loaded, train=train, validation=validation, held_out=loaded.held_out | {"validation"})
     return loaded
 
 
-def _hold_out(split: Split, fraction: float, seed: tuple[int, int], names: tuple[str, ...]) -> tuple[Split, Split]:
+def _hold_out(
+    split: Split, fraction: float, generator: np.random.Generator, names: tuple[str, ...]
+) -> tuple[Split, Split]:
     """Takes `fraction` of each class, at least one picture, at random; the order of the rest stays."""
-    generator = np.random.default_rng(seed)
     chosen = np.zeros(len(split), bool)
     for label in np.unique(split.labels):
         positions = np.flatnonzero(split.labels == label)
@@ -176,6 +188,8 @@ def _hold_out(split: Split, fraction: float, seed: tuple[int, int], names: tuple
 def _npz_file(folder: Path) -> Path:
     if folder.is_file():
         return folder
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist. --data-dir names an .npz file, or a folder with exactly one.")
     found = sorted(folder.glob("*.npz")) if folder.is_dir() else []
     if len(found) != 1:
         raise DataError(
@@ -186,7 +200,11 @@ def _npz_file(folder: Path) -> Path:
 
 
 def _from_arrays(
-    arrays: dict[str, NDArray[Any]], name: str, source: Path, names: tuple[str, ...] | None = None
+    arrays: dict[str, NDArray[Any]],
+    name: str,
+    source: Path,
+    names: tuple[str, ...] | None = None,
+    digest: str | None = None,
 ) -> ImageDataset:
     for kind in ("train", "test"):
         images = arrays[f"x_{kind}"] = _checked_images(arrays[f"x_{kind}"], f"x_{kind}", source)
@@ -207,7 +225,7 @@ def _from_arrays(
         rows = np.arange(len(labels))
         return Split(arrays[f"x_{kind}"], labels, rows, [str(row) for row in rows])
 
-    digest = array_digest(*(arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")))
+    digest = digest or array_digest(*(arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")))
     labels = names or tuple(str(value) for value in classes)
     return ImageDataset(name, labels, split("train"), None, split("test"), source, digest)
 
@@ -245,14 +263,28 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """Finds the folders of the splits; a `train` without folders in it is a class of that name."""
+    if not (folder / "train").is_dir() or not _subfolders(folder / "train"):
+        return {"train": folder}
+    found: dict[str, Path] = {}
+    for path in _subfolders(folder):
+        if path.name not in _SPLIT_FOLDERS:
+            raise DataError(
+                f"{folder} has a folder {path.name!r} beside train.{nearest(path.name, _SPLIT_FOLDERS)} "
+                f"Expected {', '.join(_SPLIT_FOLDERS)} there, and the classes in each of them."
+            )
+        name = _SPLIT_FOLDERS[path.name]
+        if name in found:
+            raise DataError(f"{folder} has both val and validation, which mean the same. Keep one of them.")
+        found[name] = path
+    return found
+
+
 def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: bool, track: Track) -> ImageDataset:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Expected one sub-folder a class.")
-    split_folders = {"train": folder}
-    if (folder / "train").is_dir():
-        if (folder / "val").is_dir() and (folder / "validation").is_dir():
-            raise DataError(f"{folder} has both val and validation, which mean the same. Keep one of them.")
-        split_folders = {_SPLIT_FOLDERS[p.name]: p for p in _subfolders(folder) if p.name in _SPLIT_FOLDERS}
+    split_folders = _split_folders(folder)
     labels = tuple(path.name for path in _subfolders(split_folders["train"]))
     if len(labels) < 2:
         raise DataError(
@@ -260,14 +292,16 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
             f"Received: {', '.join(labels) or 'none'}"
         )
     files: dict[str, list[tuple[Path, int]]] = {}
+    passed_over: list[Path] = []
     for name, root in split_folders.items():
         if unknown := [path.name for path in _subfolders(root) if path.name not in labels]:
             raise DataError(f"{root} has classes that {split_folders['train']} lacks: {', '.join(unknown[:10])}")
         classes = [(root / label, index) for index, label in enumerate(labels) if (root / label).is_dir()]
         files[name] = [(path, index) for root, index in classes for path in find_pictures([root])]
+        passed_over += [path for root, _ in classes for path in find_others(root)]
 
     everything = list(chain.from_iterable(files.values()))
-    stack, failures = _decode_all([path for path, _ in everything], image_size, channels, track)
+    stack, failures, digests = _decode_all([path for path, _ in everything], image_size, channels, track)
     if failures and not skip_bad_files:
         hint = "Mend or remove them, or pass --skip-bad-files to train without them."
         raise BadFilesError([(everything[row][0], cause) for row, cause in failures.items()], hint)
@@ -275,7 +309,7 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
     digest = hashlib.sha256(str(stack.shape[1:]).encode())
     for row, (path, _) in enumerate(everything):
         digest.update(f"{path.relative_to(folder)} {row in failures}\n".encode(errors="surrogateescape"))
-        digest.update(np.ascontiguousarray(stack[row]).data)
+        digest.update(digests[row])
     names = [str(path) for path, _ in everything]
     classes_of_rows = np.array([index for _, index in everything], np.int64)
     readable = ~np.isin(np.arange(len(everything)), list(failures))
@@ -285,6 +319,8 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
         rows = start + np.flatnonzero(readable[start : start + len(listed)])
         start += len(listed)
         own = classes_of_rows[rows]
+        if not len(rows):
+            raise DataError(f"{split_folders[name]} holds no readable picture. Add some, or remove the folder.")
         if name == "train" and (empty := sorted(set(range(len(labels))) - set(own.tolist()))):
             raise DataError(f"No readable picture is left in: {', '.join(labels[index] for index in empty)}")
         splits[name] = Split(stack, own, rows, names)
@@ -297,34 +333,41 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
         source=folder,
         digest=digest.hexdigest(),
         skipped=tuple((everything[row][0], cause) for row, cause in failures.items()),
+        passed_over=tuple(passed_over),
     )
 
 
 def _decode_all(
     paths: list[Path], image_size: int, channels: int, track: Track
-) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Decodes files on several threads, each into its row of a file on the disk that has no name."""
+) -> tuple[NDArray[np.uint8], dict[int, str], list[bytes]]:
+    """Decodes files on several threads, each into its row of a file on the disk that has no name.
+
+    Returns:
+        The pictures, the causes of those that failed by row, and the SHA-256 of every file.
+    """
     shape = (len(paths), image_size, image_size, channels or 3)
     stack = _stack_on_disk(shape)
     grey = np.zeros(len(paths), bool)
     failures: dict[int, str] = {}
+    digests = [b""] * len(paths)
 
     def decode(row: int) -> None:
         try:
+            digests[row] = bytes.fromhex(file_digest(paths[row]))
             picture = decode_picture(paths[row], shape[1:3], shape[3])
-        except DataError as error:
+        except (DataError, OSError) as error:
             failures[row] = str(error)
         else:
             stack[row], grey[row] = picture.pixels, picture.grey
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ignore_picture_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for _ in track(pool.map(decode, range(len(paths))), len(paths), "Reading pictures"):
             pass
     readable = np.ones(len(paths), bool)
     readable[list(failures)] = False
     one_channel = channels == 0 and grey[readable].all()
     # A grey picture's three channels are equal, so one of them is the picture: a view, not a copy.
-    return (stack[..., :1] if one_channel else stack), dict(sorted(failures.items()))
+    return (stack[..., :1] if one_channel else stack), dict(sorted(failures.items())), digests
 
 
 def _stack_on_disk(shape: tuple[int, ...]) -> NDArray[np.uint8]:

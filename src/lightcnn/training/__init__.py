@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from lightcnn.errors import RunError
 from lightcnn.evaluation import evaluate_splits, load_data
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import Recipe, Run, default_run_folder
+from lightcnn.training.checkpoint import has_checkpoint
 from lightcnn.training.fitting import fit
-from lightcnn.training.networks import build_networks, resolve_precision
+from lightcnn.training.networks import Networks, build_networks, resolve
 
 __all__ = ["train"]
 
@@ -63,69 +65,78 @@ def train(
     >>> run.metrics["test"]["accuracy"]
     0.989
     """
-    run = Run.claim(run_dir or default_run_folder(recipe.name), recipe, resume=resume, overwrite=overwrite)
+    recipe = resolve(recipe)
     set_seed(recipe.seed)
-    with ProgressBar(quiet) as bar:
+    folder = run_dir or default_run_folder(recipe.name)
+    with ProgressBar(quiet) as bar, Run.claim(folder, recipe, resume=resume, overwrite=overwrite) as run:
         bar.say(str(run.folder))
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
-        for path, cause in data.skipped:
-            bar.say(f"Skipped {path}: {cause}")
-        bar.say(f"{data.name} from {data.source}: {_count_pictures(data)}")
-        if resume:
-            _check_same_data(run, data)
-        precision = resolve_precision(recipe)
-        networks, notes = build_networks(recipe, data, precision)
+        _tell_of_data(data, bar)
+        first = _first_environment(run, data) if resume else None
+        going_on = first is not None and has_checkpoint(run)
+        networks, notes = build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
         for note in notes:
             bar.say(note)
         if not resume:
             run.start(recipe)  # only now: what stood there is not given up for data that cannot be used
-        environment = _environment(data, data_dir, networks.saved, precision, command, notes)
-        run.write_environment(_resumed(run, environment) if resume else environment)
+        environment = _environment(data, data_dir, networks, command, notes)
+        if first is not None:
+            notes = [*first["notes"], f"Resumed at {environment['started']}."]
+            environment |= {"command": first["command"], "started": first["started"], "notes": notes}
+        run.write_environment(environment)
         state = fit(run, recipe, data, networks, bar)
         known = {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
         splits = ("validation",) if validation_only or data.test is None else ("validation", "test")
         figures = evaluate_splits(run, data, splits, bar, known)
         for name in splits:
-            bar.say(f"{name}: accuracy {figures[name]['accuracy']:.2%}, loss {figures[name]['loss']:.4f}")
-        bar.say(f"Report: {run.report}")
+            bar.tell(f"{name}: accuracy {figures[name]['accuracy']:.2%}, loss {figures[name]['loss']:.4f}")
+        bar.tell(f"Report: {run.report}")
     return run
 
 
-def _count_pictures(data: ImageDataset) -> str:
-    return ", ".join(f"{count:,} to {use}" for use, count in _pictures(data).items())
+def _tell_of_data(data: ImageDataset, bar: ProgressBar) -> None:
+    for path, cause in data.skipped:
+        bar.say(f"Skipped {path}: {cause}")
+    if data.skipped:
+        bar.say(f"Skipped {len(data.skipped)} files that could not be read.")
+    if data.passed_over:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in data.passed_over)
+        listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+        bar.say(f"Passed over {len(data.passed_over)} files that are no pictures by their names: {listed}")
+    splits = ", ".join(f"{len(split):,} to {name}" for name, split in data.splits.items())
+    bar.tell(f"{data.name} from {data.source}: {splits}")
 
 
-def _pictures(data: ImageDataset) -> dict[str, int]:
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: len(split) for name, split in splits.items() if split is not None}
+def _first_environment(run: Run, data: ImageDataset) -> dict[str, Any] | None:
+    """Returns what was noted when the run began, None if it was killed before that.
 
-
-def _check_same_data(run: Run, data: ImageDataset) -> None:
+    Raises:
+        RunError: If the run cannot go on here as it began.
+    """
+    if not run.has_environment:
+        return None
+    first = run.environment
     try:
-        digest = run.environment["data"]["digest"]
-    except RunError:
-        return  # killed before it got that far
+        digest, backend, _ = first["data"]["digest"], first["backend"], first["preprocessing"]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.folder}/environment.json is damaged: it lacks {error}. Start again.") from error
     if digest != data.digest:
         raise RunError(f"{data.source} is not the data that {run.folder} was started on. Name the same --data-dir.")
-
-
-def _resumed(run: Run, environment: dict[str, Any]) -> dict[str, Any]:
-    """Keeps the first command and start of a run that goes on."""
-    try:
-        first = run.environment
-    except RunError:
-        return environment  # killed before it got that far
-    notes = [*first["notes"], f"Resumed at {environment['started']}."]
-    return {**environment, "command": first["command"], "started": first["started"], "notes": notes}
+    if backend != keras.backend.backend():
+        raise RunError(
+            f"{run.folder} was started on {backend}. Received: {keras.backend.backend()}. "
+            f"Go on with KERAS_BACKEND={backend}."
+        )
+    return first
 
 
 def _environment(
-    data: ImageDataset, data_dir: Path | str | None, model: Any, precision: str, command: str, notes: list[str]
+    data: ImageDataset, data_dir: Path | str | None, networks: Networks, command: str, notes: list[str]
 ) -> dict[str, Any]:
     return {
         **describe_environment(),
         "backend": keras.backend.backend(),
-        "precision": precision,
+        "preprocessing": list(networks.preprocessing),
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "data": {
@@ -134,7 +145,7 @@ def _environment(
             "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
             "digest": data.digest,
             "labels": list(data.labels),
-            "pictures": _pictures(data),
+            "pictures": {name: len(split) for name, split in data.splits.items()},
             "skipped": [{"file": str(path), "cause": cause} for path, cause in data.skipped],
         },
         "layers": [
@@ -144,7 +155,7 @@ def _environment(
                 "output": str(tuple(layer.output.shape[1:])),
                 "parameters": layer.count_params(),
             }
-            for layer in model.layers
+            for layer in networks.saved.layers
         ],
         "notes": notes,
     }

@@ -16,7 +16,7 @@ from lightcnn.errors import RunError
 from lightcnn.files import atomic_write, write_json
 from lightcnn.runs import Run
 
-__all__ = ["State", "keep", "restore"]
+__all__ = ["State", "has_checkpoint", "keep", "restore"]
 
 
 @dataclass
@@ -55,6 +55,11 @@ def keep(run: Run, model: Any, state: State) -> None:
             path.unlink()  # the checkpoint before this one, or what a kill left half written
 
 
+def has_checkpoint(run: Run) -> bool:
+    """Tells whether a run has finished an epoch that it can go on from."""
+    return (run.checkpoint / "state.json").exists()
+
+
 def restore(run: Run, model: Any) -> State:
     """Gives a built and compiled model the values of the run's checkpoint.
 
@@ -64,9 +69,9 @@ def restore(run: Run, model: Any) -> State:
     Raises:
         RunError: If the checkpoint is damaged or belongs to another model.
     """
-    path = run.checkpoint / "state.json"
-    if not path.exists():
+    if not has_checkpoint(run):
         return State()
+    path = run.checkpoint / "state.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         with np.load(io.BytesIO((run.checkpoint / content["weights"]).read_bytes()), allow_pickle=False) as arrays:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from lightcnn.augmentation import augment_images
+from lightcnn.backends import random_stream
 from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import DivergedError
 from lightcnn.models import save_model
@@ -41,13 +42,13 @@ class Batches(keras.utils.PyDataset):
         epoch, order = self._order
         if epoch != self.epoch:
             epoch = self.epoch
-            shuffled = np.random.default_rng((self._recipe.seed, epoch)).permutation(len(self._split))
+            shuffled = random_stream(self._recipe.seed, "order", epoch).permutation(len(self._split))
             order = np.array_split(shuffled, len(self))
             self._order = (epoch, order)
         positions = order[index]
         pictures = augment_images(
             self._split.take(positions),
-            np.random.default_rng((self._recipe.seed, epoch, index)),
+            random_stream(self._recipe.seed, "augmentation", epoch, index),
             max_shift=self._recipe.max_shift,
             max_rotation_degrees=self._recipe.max_rotation_degrees,
             max_zoom=self._recipe.max_zoom,
@@ -215,11 +216,11 @@ class Recorder(keras.callbacks.Callback):
             save_model(self._networks.saved, self._run.best_model, {**self._networks.metadata, "epoch": epoch + 1})
         keep(self._run, self.model, state)
         self._run.write_history(state.history)
-        self._bar.say(
+        self._bar.tell(
             f"epoch {epoch + 1}/{self._recipe.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
             f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.2%}  {seconds:.1f} s"
             f"{'  best' if best else ''}"
         )
         if _out_of_patience(state, self._recipe):
-            self._bar.say(f"No better val_{self._recipe.monitor} for {self._recipe.patience} epochs: stopped.")
+            self._bar.tell(f"No better val_{self._recipe.monitor} for {self._recipe.patience} epochs: stopped.")
             self.model.stop_training = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lightcnn.errors import RecipeError, nearest
 from lightcnn.models import lcnn, load_model
 from lightcnn.runs import Recipe, Run
 
-__all__ = ["MODELS", "Networks", "build_networks", "resolve_precision"]
+__all__ = ["MODELS", "Networks", "build_networks", "resolve"]
 
 MODELS = {"lcnn": lcnn}
 
@@ -30,13 +30,16 @@ class Networks:
     trained: Any
     saved: Any
     metadata: dict[str, Any]
+    preprocessing: tuple[Any, Any]
 
 
-def resolve_precision(recipe: Recipe) -> str:
-    """Returns `"bfloat16"` or `"float32"`, whatever `auto` means on this processor."""
-    if recipe.precision == "auto":
-        return "bfloat16" if has_fast_bfloat16() else "float32"
-    return recipe.precision
+def resolve(recipe: Recipe) -> Recipe:
+    """Replaces what depends on the machine or the folder of the moment: the precision, a relative path."""
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16() else "float32"
+    initial = str(Path(recipe.initial_weights).absolute()) if recipe.initial_weights else ""
+    return replace(recipe, precision=precision, initial_weights=initial)
 
 
 @contextmanager
@@ -49,13 +52,15 @@ def _dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_networks(recipe: Recipe, data: ImageDataset, precision: str) -> tuple[Networks, list[str]]:
+def build_networks(
+    recipe: Recipe, data: ImageDataset, preprocessing: tuple[Any, Any] | None = None
+) -> tuple[Networks, list[str]]:
     """Builds both networks for a recipe and its data.
 
     Args:
         recipe: What to train.
         data: Decides the shape, the classes and the scaling.
-        precision: `"float32"` or `"bfloat16"`, of the network that trains.
+        preprocessing: Scale and offset of a training that goes on; its weights come from the checkpoint then.
 
     Returns:
         The networks, and notes on what `initial_weights` brought.
@@ -63,8 +68,11 @@ def build_networks(recipe: Recipe, data: ImageDataset, precision: str) -> tuple[
     Raises:
         RecipeError: If the pictures, `initial_weights` or `freeze` do not fit the network.
     """
-    initial = _load_initial(recipe)
-    scale, offset = _normalization(recipe, data.train) if initial is None else _preprocessing_of(initial)
+    initial = None
+    if preprocessing is None:
+        initial = _load_initial(recipe)
+        preprocessing = _normalization(recipe, data.train) if initial is None else _preprocessing_of(initial)
+    scale, offset = preprocessing
     arguments: dict[str, Any] = {
         "input_shape": tuple(int(size) for size in data.train.images.shape[1:]),
         "num_classes": len(data.labels),
@@ -76,7 +84,7 @@ def build_networks(recipe: Recipe, data: ImageDataset, precision: str) -> tuple[
         "name": recipe.model,
     }
     try:
-        with _dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32"):
+        with _dtype_policy("mixed_bfloat16" if recipe.precision == "bfloat16" else "float32"):
             trained = MODELS[recipe.model](**arguments, classifier_activation=None)
         with _dtype_policy("float32"):
             saved = MODELS[recipe.model](**arguments)
@@ -95,23 +103,26 @@ def build_networks(recipe: Recipe, data: ImageDataset, precision: str) -> tuple[
             "dtype": str(data.train.images.dtype),
         },
     }
-    return Networks(trained, saved, metadata), notes
+    return Networks(trained, saved, metadata, (scale, offset)), notes
 
 
 def _normalization(recipe: Recipe, split: Split) -> tuple[Any, Any]:
     """Returns the scale and offset of the network's first layer: for all channels, or one each."""
     if recipe.normalization == "unit":
         return (1 / 255 if split.images.dtype == np.uint8 else 1.0), 0.0
+    first = split.take(slice(0, 1))[0, 0, 0].astype(np.float64)
     total = np.zeros(split.images.shape[-1])
     squares, count = np.zeros_like(total), 0
     for start in range(0, len(split), 1024):
-        pictures = split.take(slice(start, start + 1024)).astype(np.float64)
+        # Measured from the first pixel, a channel that never changes has a variance of exactly 0.
+        pictures = split.take(slice(start, start + 1024)) - first
         total += pictures.sum(axis=(0, 1, 2))
         squares += np.square(pictures).sum(axis=(0, 1, 2))
         count += pictures[..., 0].size
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    deviation[deviation == 0] = 1.0  # a channel that never changes
+    deviation[deviation == 0] = 1.0
+    mean += first
     return (1 / deviation).tolist(), (-mean / deviation).tolist()
 
 
