@@ -1,10 +1,10 @@
-"""CIFAR-10 exactly as the article trains it: the baseline.
+"""CIFAR-10 as the article trains it: the baseline.
 
 Source: "Implementierung von Light CNN (Python Keras)": Adam 1e-3, batch 64, 100 epochs, patience 5, pixels / 255
 
-Cost: not measured yet; the article's own code took 697 s on 2 cores of another AMD EPYC
+Cost: 448 s of training in float32 on 2 cores of an AMD EPYC, stopped after 18 epochs
 
-Result: not measured yet; the article's own code, run again, gave 68.93 % on CIFAR-10 (JPEG copy) (one seed)
+Result: test accuracy 71.4 % on CIFAR-10 (JPEG copy) (one seed); the article's own code, run again elsewhere, 68.93 %
 
 Command: lightcnn train cifar10_article
 

@@ -1,10 +1,10 @@
-"""MNIST exactly as the article trains it: the baseline.
+"""MNIST as the article trains it: the baseline.
 
 Source: "Implementierung von Light CNN (Python Keras)": Adam 1e-3, batch 256, 10 epochs, patience 3, pixels / 255
 
-Cost: not measured yet; the article's own code took 407 s on 2 cores of another AMD EPYC
+Cost: 139 s of training in float32 on 2 cores of an AMD EPYC, stopped after 7 epochs
 
-Result: not measured yet; the article's own code, run again, gave 99.00 % (one seed)
+Result: test accuracy 98.85 % (one seed); the article's own code, run again elsewhere, gave 99.00 %
 
 Command: lightcnn train mnist_article
 
