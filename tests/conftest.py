@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SHARED = Path(os.environ.get("LIGHTCNN_TEST_DATA", Path(__file__).parents[2] / "shared"))
@@ -23,6 +24,13 @@ def real_file(name: str) -> Path:
 def mnist_folder() -> Path:
     """The folder with MNIST and the JPEG copy of CIFAR-10."""
     return real_file("data/mnist.npz").parent
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_folder):
+    """MNIST's four arrays; a test that changes pictures makes its own."""
+    with np.load(mnist_folder / "mnist.npz") as arrays:
+        return dict(arrays)
 
 
 @pytest.fixture(autouse=True)

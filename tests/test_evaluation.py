@@ -30,12 +30,6 @@ def write_arrays(path, mnist, count=PICTURES, invert=False, classes=10):
 
 
 @pytest.fixture(scope="module")
-def mnist(mnist_folder):
-    with np.load(mnist_folder / "mnist.npz") as arrays:
-        return dict(arrays)
-
-
-@pytest.fixture(scope="module")
 def data(mnist, tmp_path_factory):
     return write_arrays(tmp_path_factory.mktemp("data") / "digits.npz", mnist)
 

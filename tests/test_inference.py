@@ -269,3 +269,10 @@ def test_labels_alone_are_enough_as_the_message_says(tmp_path, pictures):
         assert next(predictor.predict(pictures[:1]))["label"] in ("a", "b")
     except LightCNNError as error:
         assert "input" in str(error)
+
+
+def test_a_large_but_allowed_picture_is_looked_at_without_a_warning(tmp_path):
+    Image.new("1", (9_900, 9_900)).save(tmp_path / "large.png")  # over Pillow's own limit of 89 million pixels
+    predictor = Predictor(lcnn((28, 28, 1), 2), {"labels": ["a", "b"]})
+    (row,) = predictor.predict([tmp_path / "large.png"])  # pytest turns a warning into an error
+    assert row["label"] in ("a", "b")

@@ -19,10 +19,10 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "Picture",
     "decode_picture",
-    "find_others",
     "find_pictures",
     "ignore_picture_warnings",
     "is_grey",
+    "list_pictures",
     "open_picture",
 ]
 
@@ -201,26 +201,28 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if _is_picture_name(p.relative_to(path)) and p.is_file())
-            if not inside:
-                raise DataError(f"{path} holds no picture. Expected files ending in {', '.join(PICTURE_SUFFIXES)}.")
-            found.extend(inside)
-        else:
-            found.append(path)  # a missing or damaged file is named when it is read
+        # a missing or damaged file is named when it is read
+        found += list_pictures(path)[0] if path.is_dir() else [path]
     return found
 
 
-def find_others(folder: Path) -> list[Path]:
-    """Lists the files in and below a folder that `find_pictures` passes over, sorted; hidden ones do not count."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    names = ((path, path.relative_to(folder)) for path in files)
-    return sorted(path for path, name in names if not _is_hidden(name) and not _is_picture_name(name))
+def list_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Lists the files in and below a folder, sorted: those with the name of a picture, and the others.
+
+    Hidden files and folders are passed over.
+
+    Raises:
+        DataError: If the folder holds no picture.
+    """
+    pictures: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        if not _is_hidden(path.relative_to(folder)) and path.is_file():
+            (pictures if path.suffix.lower() in PICTURE_SUFFIXES else others).append(path)
+    if not pictures:
+        raise DataError(f"{folder} holds no picture. Expected files ending in {', '.join(PICTURE_SUFFIXES)}.")
+    return pictures, others
 
 
 def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
-
-
-def _is_picture_name(relative: Path) -> bool:
-    return relative.suffix.lower() in PICTURE_SUFFIXES and not _is_hidden(relative)

@@ -65,7 +65,7 @@ def evaluate(
                 "pictures that were. Put new pictures into a `test` folder beside `train`."
             )
         bar.say(f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are.")
-        figures, probabilities = _measure(run, data, split, bar)
+        figures, probabilities = _measure(Predictor.load(run.folder), data, split, bar)
         _write_scores(run.folder / "scores-other.csv", data.split(split), probabilities, data.labels)
         report = run.folder / "report-other.html"
         write_report(report, run, data, split, probabilities, {**known, split: figures})
@@ -103,9 +103,9 @@ def evaluate_splits(
     Returns:
         The figures by split.
     """
-    figures: dict[str, Any] = {}
+    predictor, figures = Predictor.load(run.folder), dict[str, Any]()
     for name in splits:
-        figures[name], probabilities = _measure(run, data, name, bar)
+        figures[name], probabilities = _measure(predictor, data, name, bar)
     metrics_of_run = {**known, **figures}
     run.write_metrics(metrics_of_run)
     # The test split's scores are the run's; those of other splits get a name of their own.
@@ -115,8 +115,10 @@ def evaluate_splits(
     return figures
 
 
-def _measure(run: Run, data: ImageDataset, name: str, bar: ProgressBar) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    predictor, split = Predictor.load(run.folder), data.split(name)
+def _measure(
+    predictor: Predictor, data: ImageDataset, name: str, bar: ProgressBar
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    split = data.split(name)
     probabilities = _probabilities(predictor, split, bar, name)
     return classification_figures(probabilities, split.labels, data.labels), probabilities
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcnn.decoding import decode_picture
+from lightcnn.decoding import decode_picture, ignore_picture_warnings
 from lightcnn.errors import DataError, ModelFileError
 from lightcnn.runs import Run
 
@@ -113,14 +113,15 @@ class Predictor:
     def _predict_batch(self, files: list[Path | str], top: int) -> Iterator[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         pictures = []
-        for file in files:
-            try:
-                picture = decode_picture(Path(file), (self.height, self.width), self.channels)
-            except DataError as error:
-                rows.append({"file": str(file), "error": str(error)})
-            else:
-                rows.append({"file": str(file), "changes": picture.changes})
-                pictures.append(picture.pixels)
+        with ignore_picture_warnings():
+            for file in files:
+                try:
+                    picture = decode_picture(Path(file), (self.height, self.width), self.channels)
+                except DataError as error:
+                    rows.append({"file": str(file), "error": str(error)})
+                else:
+                    rows.append({"file": str(file), "changes": picture.changes})
+                    pictures.append(picture.pixels)
         probabilities = iter(self.predict_arrays(np.stack(pictures)) if pictures else ())
         for row in rows:
             yield row if "error" in row else {**row, **self._named(next(probabilities), top)}

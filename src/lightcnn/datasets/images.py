@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lightcnn.backends import random_stream
 from lightcnn.datasets.published import CIFAR10_LABELS, Track, array_digest, cifar10, mnist, read_npz, untracked
-from lightcnn.decoding import decode_picture, find_others, find_pictures, ignore_picture_warnings
+from lightcnn.decoding import decode_picture, ignore_picture_warnings, list_pictures
 from lightcnn.errors import BadFilesError, DataError, StorageError, nearest
 from lightcnn.files import cache_folder, file_digest
 
@@ -297,8 +297,11 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
         if unknown := [path.name for path in _subfolders(root) if path.name not in labels]:
             raise DataError(f"{root} has classes that {split_folders['train']} lacks: {', '.join(unknown[:10])}")
         classes = [(root / label, index) for index, label in enumerate(labels) if (root / label).is_dir()]
-        files[name] = [(path, index) for root, index in classes for path in find_pictures([root])]
-        passed_over += [path for root, _ in classes for path in find_others(root)]
+        files[name] = []
+        for class_folder, index in classes:
+            pictures, others = list_pictures(class_folder)
+            files[name] += [(path, index) for path in pictures]
+            passed_over += others
 
     everything = list(chain.from_iterable(files.values()))
     stack, failures, digests = _decode_all([path for path, _ in everything], image_size, channels, track)

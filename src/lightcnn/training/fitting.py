@@ -127,7 +127,7 @@ def fit(run: Run, recipe: Recipe, data: ImageDataset, networks: Networks, bar: P
     optimizer.build(networks.trained.trainable_variables)
     state = restore(run, networks.trained)
     if state.epochs:
-        bar.say(f"Going on after epoch {state.epochs}.")
+        bar.tell(f"Going on after epoch {state.epochs}.")
     if state.epochs < recipe.epochs and not _out_of_patience(state, recipe):
         validation = ValidationBatches(data.split("validation"), len(data.labels))
         remaining = (recipe.epochs - state.epochs) * len(batches)
