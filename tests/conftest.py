@@ -48,3 +48,30 @@ def begin(folder, recipe, *, resume=False, overwrite=False):
         if not resume:
             run.start(recipe)
     return run
+
+
+def environment_of(name="mine", **values):
+    """Returns a made-up `environment.json`."""
+    data = {
+        "data_dir": None,
+        "digest": "0" * 64,
+        "labels": ["0", "1"],
+        "name": name,
+        "sizes": {"train": 100, "validation": 10, "test": 10},
+        "skipped": [],
+        "source": "/data",
+    }
+    return {
+        "backend": "tensorflow",
+        "command": "lightcnn train arrays --set epochs=3",
+        "data": {**data, **values.pop("data", {})},
+        "layers": [],
+        "notes": [],
+        "preprocessing": [1.0, 0.0],
+        "processor": "a processor",
+        "python": "3.11.7",
+        "started": "2026-11-24T12:00:00+00:00",
+        "threads": 2,
+        "versions": {"keras": "3.12.0"},
+        **values,
+    }

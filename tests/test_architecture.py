@@ -14,8 +14,8 @@ SOURCE = Path(lightcnn.__file__).parent
 ORDER = (
     ("errors",),
     ("files", "backends", "progress"),
-    ("layers", "schedules", "metrics", "decoding", "augmentation", "datasets"),
-    ("models",),
+    ("layers", "losses", "schedules", "frontends", "metrics", "calibration", "decoding", "augmentation", "datasets"),
+    ("models", "importing", "scoring"),
     ("runs",),
     ("inference",),
     ("reporting",),
@@ -26,9 +26,25 @@ ORDER = (
     ("__main__",),
 )
 PLACE = {room: place for place, group in enumerate(ORDER) for room in group}
-ALLOWED_INSIDE_A_GROUP = {("datasets", "decoding")}
+ALLOWED_INSIDE_A_GROUP = {
+    ("datasets", "decoding"),
+    ("calibration", "metrics"),
+    ("losses", "layers"),
+    ("importing", "models"),
+}
 KERAS = {"keras", "tensorflow", "jax", "torch"}
-NEVER_KERAS = {"metrics", "decoding", "augmentation", "datasets", "runs", "files", "errors", "progress"}
+NEVER_KERAS = {
+    "metrics",
+    "calibration",
+    "scoring",
+    "decoding",
+    "augmentation",
+    "datasets",
+    "runs",
+    "files",
+    "errors",
+    "progress",
+}
 KERAS_ONLY_IN_FUNCTIONS = {"backends", "inference", "cli"}
 MEANINGLESS = {"utils", "util", "common", "core", "base", "helpers", "misc"}
 

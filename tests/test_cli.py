@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import begin
+from conftest import begin, environment_of
 from PIL import Image
 
 from lightcnn import __version__, cli
@@ -92,7 +92,7 @@ def test_the_version(call):
     assert (result.code, __version__ in result.out) == (0, True)
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["compare"], ["predict"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["compare"], ["predict"], ["score"], ["info"]])
 def test_every_command_has_help(call, command):
     result = call(*command, "--help")
     assert result.code == 0
@@ -122,6 +122,9 @@ def test_every_command_has_help(call, command):
         ["predict", "model.keras"],
         ["predict", "model.keras", "a.png", "--format", "xml"],
         ["predict", "model.keras", "--files-from", "no-such-list.txt"],
+        ["score"],
+        ["score", "a.txt", "b.txt"],
+        ["score", "a.txt", "--format", "csv"],
         ["info", "no-such-thing"],
     ],
     ids=" ".join,
@@ -248,7 +251,7 @@ def test_the_seed_and_settings_reach_the_recipe(call, data, tmp_path, monkeypatc
 
 def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
     def interrupted(recipe, folder, *args, command, **kwargs):
-        begin(folder, recipe, overwrite=True).write_environment({"command": command})
+        begin(folder, recipe, overwrite=True).write_environment(environment_of(command=command))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lightcnn.training.train", interrupted)
@@ -261,7 +264,7 @@ def test_an_interruption_before_the_first_step_promises_nothing(call, tmp_path, 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    begin(tmp_path / "run", get_recipe("mnist")).write_environment({"command": "lightcnn train another"})
+    begin(tmp_path / "run", get_recipe("mnist")).write_environment(environment_of(command="lightcnn train another"))
     monkeypatch.setattr("lightcnn.training.train", interrupted)
     result = call("train", "mnist", "--run-dir", tmp_path / "run", "--overwrite")
     assert (result.code, result.err) == (130, "Interrupted. Nothing was begun.\n")
@@ -326,7 +329,7 @@ def test_a_folder_of_pictures_with_a_bad_file(call, tmp_path):
     run = Run.open(tmp_path / "run")
     assert run.environment["data"]["labels"] == ["dark", "light"]
     assert [skipped["file"] for skipped in run.environment["data"]["skipped"]] == [str(bad)]
-    assert sum(run.environment["data"]["pictures"].values()) == 24
+    assert sum(run.environment["data"]["sizes"].values()) == 24
 
     predicted = call("predict", run.folder, tmp_path / "data" / "light" / "0.png", "--format", "json", "--quiet")
     assert json.loads(predicted.out)[0]["label"] in ("dark", "light")
@@ -357,7 +360,7 @@ def test_compare_prints_a_row_a_configuration(call, tmp_path):
         run = begin(tmp_path / f"{seed}-{dropout}", get_recipe("mnist", seed=seed, dropout=dropout))
         split = {"accuracy": accuracy, "loss": 1.0}
         run.write_metrics({"train_seconds": 60.0, "parameters": 7, "validation": split, "test": split})
-        run.write_environment({"data": {"name": "MNIST", "digest": "MNIST"}})
+        run.write_environment(environment_of("MNIST"))
         folders.append(run.folder)
     result = call("compare", *folders)
     assert (result.code, result.err) == (0, "")
@@ -442,7 +445,7 @@ def test_nothing_but_bad_files_is_an_empty_array(call, model, tmp_path):
 def test_conversions_are_said_unless_quiet(call, model, tmp_path):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
     said = call("predict", model, tmp_path / "red.png")
-    assert "Converted 1 picture: 40x30 colour -> 28x28 grey" in said.err
+    assert "Converted 1 file: 40x30 colour -> 28x28 grey" in said.err
     assert "Converted" not in said.out
     quiet = call("predict", model, tmp_path / "red.png", "--quiet")
     assert (quiet.code, quiet.err) == (0, "")
@@ -471,6 +474,81 @@ def test_a_run_folder_predicts_too(call, finished, pictures):
     result = call("predict", finished.folder, pictures, "--format", "json")
     assert result.code == 0
     assert {len(row["top"]) for row in json.loads(result.out)} == {5}
+
+
+# ------------------------------------------------------------------------------------------------------------ score
+
+
+@pytest.fixture
+def scores(tmp_path):
+    path = tmp_path / "scores.txt"
+    path.write_text("a A07 spoof -3.5\nb A08 spoof 0.5\nc - bonafide 2.5\nd - bonafide 0.25\n")
+    return path
+
+
+def test_score_prints_only_json(scores):
+    result = lightcnn("score", scores, "--format", "json")
+    assert result.returncode == 0
+    figures = json.loads(result.stdout)
+    assert list(figures) == [
+        "eer",
+        "min_tdcf_legacy",
+        "min_tdcf",
+        "min_dcf",
+        "act_dcf",
+        "cllr",
+        "min_cllr",
+        "per_attack",
+    ]
+    assert figures["eer"] == 0.5
+    assert figures["per_attack"] == {"A07": 0, "A08": 0.75}
+    assert figures["min_tdcf"] is None
+    assert f"{scores}: columns taken for utterance, attack, key, score." in result.stderr
+    assert result.stderr.count("null") == 1
+
+
+def test_score_as_a_table_with_all_files(call, scores, tmp_path):
+    key, asv = tmp_path / "key.txt", tmp_path / "asv.txt"
+    key.write_text(
+        "".join(
+            f"p {utterance} - A09 {label}\n"
+            for utterance, label in zip("abcd", ["spoof"] * 2 + ["human"] * 2, strict=True)
+        )
+    )
+    asv.write_text("- target 3\n- target 4\n- nontarget 0\n- nontarget 3.5\nA09 spoof 5\n")
+    result = call("score", scores, "--key", key, "--asv-scores", asv, "--quiet")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[1].split()[:3] == ["EER,", "%", "50.0000"]
+    assert any(line.startswith("EER of A09, %") for line in lines)
+    assert "needs ASV scores" not in result.out
+    assert len({line.index(line.split("  ")[-1].strip()) for line in lines[1:]}) == 1  # the columns stand
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a spoof nan\nb bonafide 1\n", "a (line 1: nan)"),
+        ("a spoof 1\nb bonafide 1\na spoof 2\n", "more than once: a"),
+        ("a spoof 1\nb spoof 2\n", "no bona fide trial"),
+        ("a cat 1\nb spoof 2\n", "line 1: unknown label 'cat'"),
+        ("a 1\n", "Name the key of these trials (--key)"),
+        ("", "is empty"),
+    ],
+)
+def test_scores_that_cannot_be_used_are_1(call, scores, text, message):
+    scores.write_text(text)
+    result = call("score", scores, "--format", "json")
+    assert (result.code, result.out) == (1, "")
+    assert message in result.err
+
+
+def test_an_inverted_sign_is_said_even_quietly(call, scores):
+    scores.write_text("a spoof 1\nb bonafide 0\n")
+    result = call("score", scores, "--quiet")
+    assert result.code == 0
+    assert result.err.count("\n") == 1
+    assert "looks inverted" in result.err
 
 
 # ------------------------------------------------------------------------------------------------------------- info

@@ -10,7 +10,8 @@ from conftest import begin
 
 from lightcnn.datasets import load_images
 from lightcnn.errors import DataError, LightCNNError, RunError
-from lightcnn.evaluation import classification_figures, evaluate
+from lightcnn.evaluation import evaluate
+from lightcnn.evaluation.images import classification_figures
 from lightcnn.models import load_model
 from lightcnn.recipes import get_recipe
 from lightcnn.training import train
@@ -54,7 +55,7 @@ def test_metrics_have_the_documented_shape(run):
     assert set(content) == {"train_seconds", "parameters", "validation", "test"}
     assert content["train_seconds"] > 0
     assert content["parameters"] == 164_938
-    pictures = run.environment["data"]["pictures"]
+    pictures = run.environment["data"]["sizes"]
     assert pictures["test"] == PICTURES
     for split in ("validation", "test"):
         figures, images = content[split], pictures[split]
@@ -123,7 +124,7 @@ def test_evaluating_again_gives_the_same(run):
 @pytest.mark.parametrize("split", ["validation", "train"])
 def test_other_splits_have_scores_of_their_own(run, split):
     test_scores = run.scores.read_bytes()
-    images = run.environment["data"]["pictures"][split]
+    images = run.environment["data"]["sizes"][split]
     figures = evaluate(run, split, quiet=True)
     assert figures["images"] == images
     assert run.metrics[split] == figures
@@ -214,5 +215,5 @@ def test_the_splits_of_the_data_are_those_of_the_run(run, data):
     loaded = load_images("arrays", data, validation_fraction=0.1, seed=0)
     assert run.environment["data"]["digest"] == loaded.digest
     sizes = {"train": len(loaded.train), "validation": len(loaded.validation), "test": len(loaded.test)}
-    assert run.environment["data"]["pictures"] == sizes
+    assert run.environment["data"]["sizes"] == sizes
     assert sum(sizes.values()) == 512 + PICTURES

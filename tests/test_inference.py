@@ -6,9 +6,10 @@ import pytest
 from conftest import begin
 from PIL import Image
 
-from lightcnn import inference
 from lightcnn.errors import DataError, LightCNNError, ModelFileError, RunError
-from lightcnn.inference import Predictor, predict_probabilities
+from lightcnn.inference import Predictor
+from lightcnn.inference import images as inference
+from lightcnn.inference.images import PicturePredictor, predict_probabilities
 from lightcnn.models import lcnn, save_model
 from lightcnn.recipes import get_recipe
 
@@ -273,6 +274,6 @@ def test_labels_alone_are_enough_as_the_message_says(tmp_path, pictures):
 
 def test_a_large_but_allowed_picture_is_looked_at_without_a_warning(tmp_path):
     Image.new("1", (9_900, 9_900)).save(tmp_path / "large.png")  # over Pillow's own limit of 89 million pixels
-    predictor = Predictor(lcnn((28, 28, 1), 2), {"labels": ["a", "b"]})
+    predictor = PicturePredictor(lcnn((28, 28, 1), 2), {"labels": ["a", "b"]})
     (row,) = predictor.predict([tmp_path / "large.png"])  # pytest turns a warning into an error
     assert row["label"] in ("a", "b")

@@ -8,11 +8,14 @@ from conftest import begin
 
 from lightcnn.errors import RecipeError
 from lightcnn.recipes import describe_recipe, get_recipe, recipe_names
-from lightcnn.runs import Recipe, Run
+from lightcnn.runs import IMAGES, SPEECH, Recipe, Run
 
 
 def test_the_recipes():
-    assert recipe_names() == ["arrays", "cifar10", "cifar10_article", "images", "mnist", "mnist_article"]
+    pictures = {"arrays", "cifar10", "cifar10_article", "images", "mnist", "mnist_article"}
+    speech = {"asvspoof2017", "asvspoof2017_v1", "asvspoof2019_la", "asvspoof2019_pa", "speech"}
+    assert {name for name in recipe_names() if get_recipe(name).task == IMAGES} == pictures
+    assert {name for name in recipe_names() if get_recipe(name).task == SPEECH} == speech
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -26,7 +29,12 @@ def test_a_recipe_survives_its_run_folder(name, tmp_path):
     run = begin(tmp_path, recipe)
     assert Run.open(tmp_path).recipe == recipe
     stored = json.loads((run.folder / "recipe.json").read_text())
-    assert set(stored) == {field.name for field in dataclasses.fields(Recipe)}, "a recipe is stored fully resolved"
+    other = {IMAGES: {"front_end", "head", "noise"}, SPEECH: {"flip", "cutout", "image_size"}}[recipe.task]
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    assert set(stored) <= known - other, "a recipe is stored with its task's keys"
+    assert {key: getattr(recipe, key) for key in stored} == {**stored, "freeze": tuple(stored["freeze"])}
+    assert all(getattr(recipe, field.name) == field.default for field in dataclasses.fields(Recipe)
+               if field.name not in stored)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -64,7 +72,7 @@ def test_values_are_changed_in_a_copy():
 
 
 def test_an_unknown_recipe_names_the_nearest():
-    with pytest.raises(RecipeError, match=r"no recipe 'mnst'. Did you mean 'mnist'\? Known: arrays, cifar10"):
+    with pytest.raises(RecipeError, match=r"no recipe 'mnst'. Did you mean 'mnist'\? Known: arrays, asvspoof2017"):
         get_recipe("mnst")
     with pytest.raises(RecipeError, match="no recipe"):
         describe_recipe("os")
@@ -84,3 +92,28 @@ def test_an_unknown_key_names_the_nearest():
 def test_a_value_of_the_wrong_type_is_refused():
     with pytest.raises(RecipeError, match="epochs must be a whole number"):
         get_recipe("mnist", epochs="2")
+
+
+def test_a_key_of_another_task_is_refused():
+    with pytest.raises(RecipeError, match=r"flip belongs to image classification, and speech is a recipe of voice"):
+        get_recipe("speech", flip=True)
+    with pytest.raises(RecipeError, match="front_end belongs to voice anti-spoofing"):
+        get_recipe("mnist", front_end="lfcc_asvspoof2019")
+    with pytest.raises(RecipeError, match="model must be one of lcnn for image classification"):
+        get_recipe("mnist", model="stc2019")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "values"),
+    [
+        ("mnist_article", {"weight_decay": 0.1}),
+        ("mnist", {"image_size": 32}),
+        ("cifar10", {"channels": 1}),
+        ("mnist", {"test_fraction": 0.2}),
+        ("asvspoof2019_la", {"pad": "zero"}),
+        ("asvspoof2019_la", {"balanced": True, "head": "oc_softmax"}),
+    ],
+)
+def test_a_key_without_effect_is_refused(recipe, values):
+    with pytest.raises(RecipeError, match="has no effect with"):
+        get_recipe(recipe, **values)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import begin
+from conftest import begin, environment_of
 from PIL import Image
 
 from lightcnn.datasets import ImageDataset, Split
-from lightcnn.evaluation import classification_figures
+from lightcnn.evaluation.images import classification_figures
 from lightcnn.reporting import write_report
 from lightcnn.runs import Recipe, Run
 
@@ -92,22 +92,13 @@ def report(folder, labels=("cat", "dog", "bird"), own=None, predicted=None, **ch
     keys = ("loss", "accuracy", "val_loss", "val_accuracy")
     run.write_history([{"epoch": n + 1, **dict.fromkeys(keys, changes.get("value", 0.5))} for n in range(epochs)])
     run.write_environment(
-        {
-            "command": changes.get("command", "lightcnn train arrays --set epochs=3"),
-            "started": "2026-11-24T12:00:00+00:00",
-            "data": {
-                "name": data.name,
-                "source": "/data",
-                "pictures": {"train": 100, "validation": 10, "test": len(own)},
-                "skipped": [],
-            },
-            "processor": "a processor",
-            "threads": 2,
-            "versions": {"keras": "3.12.0"},
-            "python": "3.11.7",
-            "layers": LAYERS,
-            "notes": changes.get("notes", []),
-        }
+        environment_of(
+            data.name,
+            command=changes.get("command", "lightcnn train arrays --set epochs=3"),
+            data={"sizes": {"train": 100, "validation": 10, "test": len(own)}},
+            layers=LAYERS,
+            notes=changes.get("notes", []),
+        )
     )
     figures = classification_figures(probabilities, split.labels, data.labels)
     run.write_metrics({"train_seconds": 12.0, "parameters": 1907, "validation": figures, "test": figures})

@@ -130,7 +130,7 @@ def test_a_finished_run_folder(whole):
     assert whole.recipe == recipe()
     assert [row["epoch"] for row in history(whole)] == ["1", "2", "3"]
     environment = whole.environment
-    assert environment["data"]["pictures"] == {"train": 230, "validation": 26, "test": TEST_PICTURES}
+    assert environment["data"]["sizes"] == {"train": 230, "validation": 26, "test": TEST_PICTURES}
     assert environment["backend"] == keras.backend.backend()
     assert environment["versions"]["keras"] == keras.__version__
     assert whole.metrics["parameters"] == 164_938
@@ -560,9 +560,9 @@ def test_the_model_is_kept_in_float32(data, tmp_path, precision, monkeypatch):
     policies = []
     real = training.fit
 
-    def fit(run, own, loaded, models, bar):
+    def fit(run, own, loaded, models, task, bar):
         policies.append(models.trained.get_layer("conv_1").compute_dtype)
-        return real(run, own, loaded, models, bar)
+        return real(run, own, loaded, models, task, bar)
 
     monkeypatch.setattr(training, "fit", fit)
     run = train(recipe(epochs=1, precision=precision), tmp_path / "run", data, quiet=True)

@@ -11,11 +11,13 @@ from lightcnn.backends import choose_backend
 if TYPE_CHECKING:
     from lightcnn.errors import LightCNNError
     from lightcnn.evaluation import evaluate
+    from lightcnn.importing import convert
     from lightcnn.inference import Predictor
     from lightcnn.layers import MaxFeatureMap, MFMConv2D, MFMDense, ResidualMFMBlock
     from lightcnn.models import lcnn, load_model, save_model
     from lightcnn.recipes import get_recipe
     from lightcnn.runs import Recipe, Run, compare
+    from lightcnn.scoring import score
     from lightcnn.training import train
 
 __version__ = "0.1.0"
@@ -31,15 +33,19 @@ __all__ = [
     "Run",
     "__version__",
     "compare",
+    "convert",
     "evaluate",
     "get_recipe",
     "lcnn",
     "load_model",
     "save_model",
+    "score",
     "train",
 ]
 
 _HOME = {
+    "convert": "importing",
+    "score": "scoring",
     "LightCNNError": "errors",
     "MFMConv2D": "layers",
     "MFMDense": "layers",
@@ -59,18 +65,23 @@ _HOME = {
 _MODULES = {
     "article",
     "augmentation",
+    "calibration",
     "datasets",
     "decoding",
     "errors",
     "evaluation",
+    "frontends",
+    "importing",
     "inference",
     "layers",
+    "losses",
     "metrics",
     "models",
     "recipes",
     "reporting",
     "runs",
     "schedules",
+    "scoring",
     "training",
 }
 

@@ -62,15 +62,15 @@ class ProgressBar:
         if not self._quiet:
             self.say(text)
 
-    def track(self, items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
-        """Yields `items` and moves a bar of its own."""
+    def track(self, items: Iterable[Any], total: int | None, description: str) -> Iterator[Any]:
+        """Yields `items` and moves a bar of its own; a `total` of None is not known before."""
         with self.task(description, total) as task:
             for item in items:
                 yield item
                 task.advance()
 
     @contextmanager
-    def task(self, description: str, total: int, completed: int = 0) -> Iterator[Task]:
+    def task(self, description: str, total: int | None, completed: int = 0) -> Iterator[Task]:
         """Shows a bar for a piece of work and takes it away at the end."""
         identifier = self._progress.add_task(description, total=total, completed=completed, figures="")
         try:

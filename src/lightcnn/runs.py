@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
+from lightcnn.datasets import CORPORA, DATASETS
 from lightcnn.errors import RecipeError, RunError, StorageError, nearest
 from lightcnn.files import write_json, write_text
 
@@ -27,75 +28,120 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
+__all__ = ["IMAGES", "SPEECH", "Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
+
+IMAGES, SPEECH = "image classification", "voice anti-spoofing"
+# the data sets and the networks of each task
+_DATASETS = {IMAGES: DATASETS, SPEECH: tuple(CORPORA)}
+_FIXED_SIZE = ("stc2019", "stc2017", "lcnn_fixed")
+_MODELS = {IMAGES: ("lcnn",), SPEECH: (*_FIXED_SIZE, "lcnn_attention", "lcnn_lstm_sum")}
+
+
+def _of(task: str, default: Any) -> Any:
+    """Declares a key that only the recipes of one task have."""
+    return field(default=default, metadata={"task": task})
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All that decides a training: one level, plain types, frozen.
 
+    Some keys belong to one task (pictures or speech); the other tasks' recipes do not have them.
+
     Attributes:
         name: What `lightcnn train` calls it.
-        dataset: `mnist`, `cifar10`, `arrays` or `images`.
-        model: The network: `lcnn`.
+        dataset: Pictures: `mnist`, `cifar10`, `arrays` or `images`. Speech: a name of `lightcnn.datasets.CORPORA`.
+        model: The network, one of `lightcnn.models`.
         epochs: Most passes over the training data.
-        batch_size: Pictures a step.
+        batch_size: Pictures or utterances a step.
         seed: Decides everything random: the first weights, the order, augmentation, dropout, the held-out data.
         optimizer: `adam` or `adamw` (weight decay apart from the gradient, not on biases and batch norm).
         schedule: `constant` or `one_cycle`.
         learning_rate: The constant, or the peak of the cycle.
         weight_decay: Of `adamw`.
-        label_smoothing: Share of the target spread over all classes.
         dropout: Share of the embedding dropped.
-        batch_norm_momentum: Momentum of the moving statistics.
-        kernel_initializer: Keras' name of the initializer of all kernels but the last.
-        normalization: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit`
-            (8-bit pictures divided by 255, others as they are).
-        max_shift: Largest random shift in pixels.
-        max_rotation_degrees: Largest random turn, either way.
-        max_zoom: Largest random change of size, as a share.
-        flip: Whether training pictures are mirrored at random.
-        cutout: Side in pixels of a square that is blanked at random; 0 for none.
-        validation_fraction: Share held out of the training data, where it has no validation split.
-        test_fraction: The same for the test split.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest).
         patience: Epochs without a better one after which training stops; 0 for never.
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
-        image_size: `images` only: height and width in pixels.
-        channels: `images` only: 1, 3, or 0 to decide by the pictures.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
         freeze: Names of layers (patterns such as `conv_*` too) that are not trained.
+        batch_norm_momentum: Pictures: momentum of the moving statistics.
+        label_smoothing: Pictures: share of the target spread over all classes.
+        kernel_initializer: Pictures: Keras' name of the initializer of all kernels but the last.
+        normalization: Pictures: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit`
+            (8-bit pictures divided by 255, others as they are).
+        max_shift: Pictures: largest random shift in pixels.
+        max_rotation_degrees: Pictures: largest random turn, either way.
+        max_zoom: Pictures: largest random change of size, as a share.
+        flip: Pictures: whether training pictures are mirrored at random.
+        cutout: Pictures: side in pixels of a square that is blanked at random; 0 for none.
+        validation_fraction: Share held out of the training data, where it has no validation split.
+        test_fraction: The same for the test split.
+        image_size: Pictures in folders: height and width in pixels.
+        channels: Pictures in folders: 1, 3, or 0 to decide by the pictures.
+        front_end: Speech: a name of `lightcnn.frontends.PRESETS`.
+        head: Speech: what the network ends in, with its loss: `softmax`, `sigmoid`, `a_softmax`, `am_softmax`,
+            `oc_softmax` or `p2sgrad`.
+        duration_s: Speech: how much of a recording a training step sees, in seconds; networks of fixed size see as
+            much of every file.
+        crop: Speech: where a longer recording is cut in training: `first`, `centre` or `random`. Files are scored from
+            their beginning.
+        pad: Speech, networks of fixed size: what a shorter recording is filled with: `repeat`, `zero` or `edge`.
+        balanced: Speech: whether the two classes weigh the same in the loss (`softmax` and `sigmoid`).
+        room: Speech: share of training recordings that are heard in a simulated room. This key and the next seven
+            are those of `lightcnn.augmentation.augment_audio`.
+        noise: Speech: share that noise is added to.
+        convolutive: Speech: share that passes RawBoost's linear and non-linear convolutive noise.
+        impulsive: Speech: share that passes RawBoost's impulsive noise.
+        stationary: Speech: share that passes RawBoost's stationary noise.
+        max_gain_db: Speech: largest change of level, either way, in dB.
+        codec: Speech: share that passes a codec.
+        codecs: Speech: the codecs to draw from, separated by commas.
     """
 
     name: str
-    dataset: Literal["mnist", "cifar10", "arrays", "images"]
-    model: Literal["lcnn"] = "lcnn"
+    dataset: str
+    model: str = "lcnn"
     epochs: int = 10
     batch_size: int = 128
     seed: int = 0
     optimizer: Literal["adam", "adamw"] = "adamw"
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
     learning_rate: float = 4e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
+    weight_decay: float = 0.0
     dropout: float = 0.5
-    batch_norm_momentum: float = 0.9
-    kernel_initializer: str = "he_normal"
-    normalization: Literal["standard", "unit"] = "standard"
-    max_shift: int = 0
-    max_rotation_degrees: float = 0.0
-    max_zoom: float = 0.0
-    flip: bool = False
-    cutout: int = 0
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     monitor: Literal["loss", "accuracy"] = "accuracy"
     patience: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    image_size: int = 64
-    channels: int = 0
     initial_weights: str = ""
     freeze: tuple[str, ...] = field(default=())
+    batch_norm_momentum: float = _of(IMAGES, 0.9)
+    label_smoothing: float = _of(IMAGES, 0.1)
+    kernel_initializer: str = _of(IMAGES, "he_normal")
+    normalization: Literal["standard", "unit"] = _of(IMAGES, "standard")
+    max_shift: int = _of(IMAGES, 0)
+    max_rotation_degrees: float = _of(IMAGES, 0.0)
+    max_zoom: float = _of(IMAGES, 0.0)
+    flip: bool = _of(IMAGES, False)
+    cutout: int = _of(IMAGES, 0)
+    image_size: int = _of(IMAGES, 64)
+    channels: int = _of(IMAGES, 0)
+    front_end: str = _of(SPEECH, "lfcc_nii")
+    head: Literal["softmax", "sigmoid", "a_softmax", "am_softmax", "oc_softmax", "p2sgrad"] = _of(SPEECH, "sigmoid")
+    duration_s: float = _of(SPEECH, 4.0)
+    crop: Literal["first", "centre", "random"] = _of(SPEECH, "random")
+    pad: Literal["repeat", "zero", "edge"] = _of(SPEECH, "repeat")
+    balanced: bool = _of(SPEECH, False)
+    room: float = _of(SPEECH, 0.0)
+    noise: float = _of(SPEECH, 0.0)
+    convolutive: float = _of(SPEECH, 0.0)
+    impulsive: float = _of(SPEECH, 0.0)
+    stationary: float = _of(SPEECH, 0.0)
+    max_gain_db: float = _of(SPEECH, 0.0)
+    codec: float = _of(SPEECH, 0.0)
+    codecs: str = _of(SPEECH, "mulaw,alaw,mp3,ogg,opus")
 
     def __post_init__(self) -> None:
         for key, kind in _field_types().items():
@@ -104,15 +150,43 @@ class Recipe:
                 object.__setattr__(self, key, float(value))
             elif not _fits(value, kind):
                 raise RecipeError(f"{key} must be {_kind_name(kind)}. Received: {key}={value!r}")
+        if all(self.dataset not in datasets for datasets in _DATASETS.values()):
+            known = [name for names in _DATASETS.values() for name in names]
+            raise RecipeError(f"dataset must be one of {', '.join(known)}. Received: dataset={self.dataset!r}")
+        if self.model not in _MODELS[self.task]:
+            raise RecipeError(
+                f"model must be one of {', '.join(_MODELS[self.task])} for {self.task}. Received: model={self.model!r}"
+            )
         for key, (low, high) in _RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise RecipeError(f"{key} must be from {low} to {high}. Received: {key}={getattr(self, key)!r}")
         if self.channels not in (0, 1, 3):
             raise RecipeError(f"channels must be 1, 3, or 0 to decide by the pictures. Received: {self.channels}")
+        for key, (other, values) in _NEEDS.items():
+            if self._is_set(key) and getattr(self, other) not in values:
+                raise RecipeError(
+                    f"{key} has no effect with {other}={getattr(self, other)}: it needs {' or '.join(values)}. "
+                    f"Received: {key}={getattr(self, key)!r}"
+                )
+        for one in dataclasses.fields(self):
+            if one.metadata.get("task", self.task) != self.task and self._is_set(one.name):
+                raise RecipeError(
+                    f"{one.name} belongs to {one.metadata['task']}, and {self.name} is a recipe of {self.task}. "
+                    f"Keys: {', '.join(self.to_json())}."
+                )
+
+    def _is_set(self, key: str) -> bool:
+        return bool(getattr(self, key) != next(one.default for one in dataclasses.fields(self) if one.name == key))
+
+    @property
+    def task(self) -> str:
+        """What the recipe's network does: `image classification` or `voice anti-spoofing`."""
+        return next(task for task, datasets in _DATASETS.items() if self.dataset in datasets)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the recipe as plain JSON types."""
-        return {**dataclasses.asdict(self), "freeze": list(self.freeze)}
+        """Returns the keys of the recipe's task as plain JSON types."""
+        keys = [key.name for key in dataclasses.fields(self) if key.metadata.get("task", self.task) == self.task]
+        return {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in keys}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
@@ -148,7 +222,35 @@ _RANGES: dict[str, tuple[float, float]] = {
     "test_fraction": (0, 0.9),
     "patience": (0, 100_000),
     "image_size": (16, 4096),
+    "duration_s": (0.2, 600),
+    **dict.fromkeys(("room", "noise", "convolutive", "impulsive", "stationary", "codec"), (0, 1)),
+    "max_gain_db": (0, 60),
 }
+
+
+# a key that has an effect only with certain values of another
+_NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "weight_decay": ("optimizer", ("adamw",)),
+    "image_size": ("dataset", ("images",)),
+    "channels": ("dataset", ("images",)),
+    "test_fraction": ("dataset", ("images", "csv")),
+    "pad": ("model", _FIXED_SIZE),
+    "balanced": ("head", ("softmax", "sigmoid")),
+}
+
+# what `environment.json` always holds
+_ENVIRONMENT_KEYS = (
+    "backend",
+    "command",
+    "data",
+    "layers",
+    "notes",
+    "preprocessing",
+    "processor",
+    "started",
+    "versions",
+)
+_DATA_KEYS = ("data_dir", "digest", "labels", "name", "sizes", "skipped", "source")
 
 
 def _field_types() -> dict[str, Any]:
@@ -291,6 +393,8 @@ class Run:
         try:
             with _locked(run.folder):
                 run._check_free(recipe, resume, overwrite)
+                if resume:
+                    run._remove([path for path in run.folder.iterdir() if not _lasting(path)])
                 yield run
         finally:
             if run.folder.is_dir() and not any(run.folder.iterdir()):
@@ -314,12 +418,15 @@ class Run:
 
     def start(self, recipe: Recipe) -> None:
         """Empties the claimed folder and writes `recipe.json`."""
-        for path in self.folder.iterdir():
+        self._remove(list(self.folder.iterdir()))
+        write_json(self._path("recipe.json"), recipe.to_json())
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        for path in paths:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        write_json(self._path("recipe.json"), recipe.to_json())
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -376,8 +483,17 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, processor, data and command of the training."""
-        return self._read_json("environment.json")
+        """Versions, processor, data and command of the training.
+
+        Raises:
+            RunError: If `environment.json` is missing or damaged.
+        """
+        content = self._read_json("environment.json")
+        data = content.get("data")
+        lacking = [f"data.{key}" for key in _DATA_KEYS if not isinstance(data, dict) or key not in data]
+        if lacking := [key for key in _ENVIRONMENT_KEYS if key not in content] + lacking:
+            raise RunError(f"{self.folder}/environment.json is damaged: it lacks {', '.join(lacking)}. Train again.")
+        return content
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -429,7 +545,8 @@ def _lasting(path: Path) -> bool:
 
 def _differences(old: Recipe, new: Recipe) -> str:
     before, after = old.to_json(), new.to_json()
-    return ", ".join(f"{key} was {before[key]!r}, now {after[key]!r}" for key in before if before[key] != after[key])
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in changed)
 
 
 def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
@@ -452,12 +569,9 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        environment = run.environment
-        try:
-            # What a figure depends on besides the seed: the recipe, the data, and how exactly it was computed.
-            data = {"data": f"{environment['data']['name']} {environment['data']['digest'][:12]}"}
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{run.folder}/environment.json is damaged: it lacks {error}.") from error
+        # What a figure depends on besides the seed: the recipe, the data, and how exactly it was computed.
+        trained_on = run.environment["data"]
+        data = {"data": f"{trained_on['name']} {trained_on['digest'][:12]}"}
         settings = {key: value for key, value in run.recipe.to_json().items() if key != "seed"} | data
         group = groups.setdefault(json.dumps(settings, sort_keys=True), [])
         if twin := next((other for other in group if other.recipe.seed == run.recipe.seed), None):
@@ -486,15 +600,21 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
     return rows
 
 
+# the figures of a split that are averaged over seeds
+_COMPARED = ("accuracy", "loss", "eer", "min_dcf", "min_tdcf")
+
+
 def _figures(run: Run) -> dict[str, float]:
     metrics = run.metrics
     try:
         figures = {
             f"{split}_{key}": metrics[split][key]
             for split in ("validation", "test")
-            for key in ("accuracy", "loss")
-            if split == "validation" or split in metrics
+            for key in _COMPARED
+            if split in metrics and metrics[split].get(key) is not None
         }
+        if not figures:
+            raise KeyError("validation")
         return {**figures, "train_seconds": metrics["train_seconds"], "parameters": metrics["parameters"]}
     except (KeyError, TypeError) as error:
         raise RunError(

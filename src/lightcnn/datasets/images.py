@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -82,6 +83,15 @@ class ImageDataset:
     skipped: tuple[tuple[Path, str], ...] = ()
     passed_over: tuple[Path, ...] = ()
     held_out: frozenset[str] = frozenset()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user must know of the data."""
+        if not self.passed_over:
+            return []
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in self.passed_over)
+        listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+        return [f"Passed over {len(self.passed_over)} files that are no pictures by their names: {listed}"]
 
     @property
     def splits(self) -> dict[str, Split]:

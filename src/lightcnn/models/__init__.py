@@ -1,6 +1,32 @@
 """Functions that return a functional `keras.Model`, and the files that models are kept in."""
 
 from lightcnn.models.image import lcnn
-from lightcnn.models.saving import load_model, read_metadata, save_model
+from lightcnn.models.mixtures import GaussianMixtures, fit_gaussian_mixtures, load_gaussian_mixtures
+from lightcnn.models.saving import load_model, read_metadata, save_model, write_metadata
+from lightcnn.models.speech import (
+    embedding_of,
+    from_samples,
+    lcnn_attention,
+    lcnn_fixed,
+    lcnn_lstm_sum,
+    stc2017,
+    stc2019,
+)
 
-__all__ = ["lcnn", "load_model", "read_metadata", "save_model"]
+__all__ = [
+    "GaussianMixtures",
+    "embedding_of",
+    "fit_gaussian_mixtures",
+    "from_samples",
+    "lcnn",
+    "lcnn_attention",
+    "lcnn_fixed",
+    "lcnn_lstm_sum",
+    "load_gaussian_mixtures",
+    "load_model",
+    "read_metadata",
+    "save_model",
+    "stc2017",
+    "stc2019",
+    "write_metadata",
+]

@@ -11,12 +11,14 @@ from typing import Any
 
 import keras
 
+import lightcnn.frontends
 import lightcnn.layers
+import lightcnn.losses
 import lightcnn.schedules  # noqa: F401  registers every class that a model file can name
 from lightcnn.errors import ModelFileError
 from lightcnn.files import atomic_write, fits_memory
 
-__all__ = ["load_model", "read_metadata", "save_model"]
+__all__ = ["load_model", "read_metadata", "save_model", "write_metadata"]
 
 _METADATA = "lightcnn.json"
 _CONFIG = "config.json"
@@ -44,12 +46,38 @@ def save_model(model: Any, path: Path | str, metadata: dict[str, Any]) -> None:
     if path.suffix != ".keras":
         raise ValueError(f"A model file ends in .keras. Received: path={path}")
     # Keras writes to a path of its own, so it writes to a folder that goes away and the result is copied as one.
-    with atomic_write(path) as file, tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+    with (
+        atomic_write(path) as file,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-", suffix=".tmp") as folder,
+    ):
         temporary = Path(folder) / path.name
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_METADATA, json.dumps(metadata, indent=2, ensure_ascii=False))
         file.write(temporary.read_bytes())
+
+
+def write_metadata(path: Path | str, metadata: dict[str, Any]) -> None:
+    """Replaces what `save_model` wrote beside the model; the model stays as it is, the file whole.
+
+    Args:
+        path: A `.keras` file of this package.
+        metadata: As in `save_model`.
+
+    Raises:
+        ModelFileError: If the file is no model file of this package.
+        StorageError: If the file cannot be written; the old one is whole.
+
+    Example:
+    >>> write_metadata("digits.keras", {**read_metadata("digits.keras"), "labels": ["zero", "one"]})
+    """
+    path = Path(path)
+    read_metadata(path)
+    with atomic_write(path) as file, zipfile.ZipFile(path) as old, zipfile.ZipFile(file, "w") as new:
+        for member in old.infolist():
+            if member.filename != _METADATA:
+                new.writestr(member, old.read(member))
+        new.writestr(_METADATA, json.dumps(metadata, indent=2, ensure_ascii=False))
 
 
 def load_model(path: Path | str) -> Any:

@@ -18,6 +18,7 @@ RECIPE = Recipe(
     epochs=24,
     batch_size=256,
     learning_rate=4e-3,
+    weight_decay=0.02,
     dropout=0.2,
     max_shift=3,
     flip=True,

@@ -17,6 +17,7 @@ RECIPE = Recipe(
     epochs=30,
     batch_size=32,
     learning_rate=2e-3,
+    weight_decay=0.02,
     dropout=0.5,
     max_shift=6,
     flip=True,

@@ -17,6 +17,7 @@ RECIPE = Recipe(
     epochs=14,
     batch_size=128,
     learning_rate=6e-3,
+    weight_decay=0.02,
     dropout=0.3,
     max_shift=2,
     validation_fraction=0.05,

@@ -22,7 +22,6 @@ RECIPE = Recipe(
     optimizer="adam",
     schedule="constant",
     learning_rate=1e-3,
-    weight_decay=0.0,
     label_smoothing=0.0,
     dropout=0.75,
     batch_norm_momentum=0.99,

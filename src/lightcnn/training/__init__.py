@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,19 @@ from typing import Any
 import keras
 
 from lightcnn.backends import describe_environment, set_seed
-from lightcnn.datasets import ImageDataset
 from lightcnn.errors import RunError
 from lightcnn.evaluation import evaluate_splits, load_data
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import Recipe, Run, default_run_folder
+from lightcnn.runs import IMAGES, SPEECH, Recipe, Run, default_run_folder
+from lightcnn.training import images, speech
 from lightcnn.training.checkpoint import has_checkpoint
 from lightcnn.training.fitting import fit
-from lightcnn.training.networks import Networks, build_networks, resolve
+from lightcnn.training.networks import Networks, resolve
 
 __all__ = ["train"]
+
+# how a task builds its networks and makes its batches
+_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech}
 
 
 def train(
@@ -74,7 +76,8 @@ def train(
         _tell_of_data(data, bar)
         first = _first_environment(run, data) if resume else None
         going_on = first is not None and has_checkpoint(run)
-        networks, notes = build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
+        task = _TASKS[recipe.task]
+        networks, notes = task.build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
         for note in notes:
             bar.say(note)
         if not resume:
@@ -84,30 +87,26 @@ def train(
             notes = [*first["notes"], f"Resumed at {environment['started']}."]
             environment |= {"command": first["command"], "started": first["started"], "notes": notes}
         run.write_environment(environment)
-        state = fit(run, recipe, data, networks, bar)
+        state = fit(run, recipe, data, networks, task, bar)
         known = {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
         splits = ("validation",) if validation_only or data.test is None else ("validation", "test")
-        figures = evaluate_splits(run, data, splits, bar, known)
-        for name in splits:
-            bar.tell(f"{name}: accuracy {figures[name]['accuracy']:.2%}, loss {figures[name]['loss']:.4f}")
+        evaluate_splits(run, data, splits, bar, known)
         bar.tell(f"Report: {run.report}")
     return run
 
 
-def _tell_of_data(data: ImageDataset, bar: ProgressBar) -> None:
+def _tell_of_data(data: Any, bar: ProgressBar) -> None:
     for path, cause in data.skipped:
         bar.say(f"Skipped {path}: {cause}")
     if data.skipped:
         bar.say(f"Skipped {len(data.skipped)} files that could not be read.")
-    if data.passed_over:
-        kinds = Counter(path.suffix.lower() or "no suffix" for path in data.passed_over)
-        listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
-        bar.say(f"Passed over {len(data.passed_over)} files that are no pictures by their names: {listed}")
+    for note in data.notes:
+        bar.say(note)
     splits = ", ".join(f"{len(split):,} to {name}" for name, split in data.splits.items())
     bar.tell(f"{data.name} from {data.source}: {splits}")
 
 
-def _first_environment(run: Run, data: ImageDataset) -> dict[str, Any] | None:
+def _first_environment(run: Run, data: Any) -> dict[str, Any] | None:
     """Returns what was noted when the run began, None if it was killed before that.
 
     Raises:
@@ -116,27 +115,23 @@ def _first_environment(run: Run, data: ImageDataset) -> dict[str, Any] | None:
     if not run.has_environment:
         return None
     first = run.environment
-    try:
-        digest, backend, _ = first["data"]["digest"], first["backend"], first["preprocessing"]
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{run.folder}/environment.json is damaged: it lacks {error}. Start again.") from error
-    if digest != data.digest:
+    if first["data"]["digest"] != data.digest:
         raise RunError(f"{data.source} is not the data that {run.folder} was started on. Name the same --data-dir.")
-    if backend != keras.backend.backend():
+    if first["backend"] != keras.backend.backend():
         raise RunError(
-            f"{run.folder} was started on {backend}. Received: {keras.backend.backend()}. "
-            f"Go on with KERAS_BACKEND={backend}."
+            f"{run.folder} was started on {first['backend']}. Received: {keras.backend.backend()}. "
+            f"Go on with KERAS_BACKEND={first['backend']}."
         )
     return first
 
 
 def _environment(
-    data: ImageDataset, data_dir: Path | str | None, networks: Networks, command: str, notes: list[str]
+    data: Any, data_dir: Path | str | None, networks: Networks, command: str, notes: list[str]
 ) -> dict[str, Any]:
     return {
         **describe_environment(),
         "backend": keras.backend.backend(),
-        "preprocessing": list(networks.preprocessing),
+        "preprocessing": networks.preprocessing,
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "data": {
@@ -145,7 +140,7 @@ def _environment(
             "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
             "digest": data.digest,
             "labels": list(data.labels),
-            "pictures": {name: len(split) for name, split in data.splits.items()},
+            "sizes": {name: len(split) for name, split in data.splits.items()},
             "skipped": [{"file": str(path), "cause": cause} for path, cause in data.skipped],
         },
         "layers": [

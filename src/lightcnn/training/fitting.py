@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from lightcnn.augmentation import augment_images
 from lightcnn.backends import random_stream
-from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import DivergedError
 from lightcnn.models import save_model
 from lightcnn.progress import ProgressBar
@@ -24,53 +24,43 @@ __all__ = ["Batches", "Recorder", "ValidationBatches", "fit"]
 
 
 class Batches(keras.utils.PyDataset):
-    """Augmented batches of nearly equal size; a batch depends on the seed, the epoch and its index alone.
+    """Training batches of nearly equal size; a batch depends on the seed, the epoch and its index alone.
 
-    With one picture left over, a last batch of one would give batch norm nothing to normalize, so sizes are evened out.
+    With one example left over, a last batch of one would give batch norm nothing to normalize, so sizes are evened out.
     """
 
-    def __init__(self, split: Split, recipe: Recipe, num_classes: int) -> None:
+    def __init__(self, count: int, recipe: Recipe, make: Callable[..., tuple[Any, Any]]) -> None:
         super().__init__()
         self.epoch = 0
-        self._split, self._recipe, self._num_classes = split, recipe, num_classes
+        self._count, self._recipe, self._make = count, recipe, make
         self._order: tuple[int, list[Any]] = (-1, [])
 
     def __len__(self) -> int:
-        return math.ceil(len(self._split) / self._recipe.batch_size)
+        return math.ceil(self._count / self._recipe.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         epoch, order = self._order
         if epoch != self.epoch:
             epoch = self.epoch
-            shuffled = random_stream(self._recipe.seed, "order", epoch).permutation(len(self._split))
+            shuffled = random_stream(self._recipe.seed, "order", epoch).permutation(self._count)
             order = np.array_split(shuffled, len(self))
             self._order = (epoch, order)
-        positions = order[index]
-        pictures = augment_images(
-            self._split.take(positions),
-            random_stream(self._recipe.seed, "augmentation", epoch, index),
-            max_shift=self._recipe.max_shift,
-            max_rotation_degrees=self._recipe.max_rotation_degrees,
-            max_zoom=self._recipe.max_zoom,
-            flip=self._recipe.flip,
-            cutout=self._recipe.cutout,
-        )
-        return pictures.astype(np.float32), _one_hot(self._split.labels[positions], self._num_classes)
+        return self._make(order[index], random_stream(self._recipe.seed, "augmentation", epoch, index))
 
 
 class ValidationBatches(keras.utils.PyDataset):
-    """The pictures of a split as they are, in order."""
+    """The examples of a split as they are, in order."""
 
-    def __init__(self, split: Split, num_classes: int) -> None:
+    def __init__(self, count: int, batch_size: int, make: Callable[..., tuple[Any, Any]]) -> None:
         super().__init__()
-        self._split, self._num_classes = split, num_classes
+        self._count, self._batch_size, self._make = count, batch_size, make
 
     def __len__(self) -> int:
-        return math.ceil(len(self._split) / 256)
+        return math.ceil(self._count / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        part = slice(index * 256, (index + 1) * 256)
-        return self._split.take(part).astype(np.float32), _one_hot(self._split.labels[part], self._num_classes)
+        start = index * self._batch_size
+        return self._make(np.arange(start, min(start + self._batch_size, self._count)))
 
 
 def _feed(batches: Any) -> Any:
@@ -83,8 +73,7 @@ def _feed(batches: Any) -> Any:
         return batches
     import tensorflow as tf
 
-    pictures, labels = batches[0]
-    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (pictures, labels))
+    signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), batches[0])
     dataset = tf.data.Dataset.from_generator(
         lambda: (batches[index] for index in range(len(batches))), output_signature=signature
     )
@@ -93,13 +82,7 @@ def _feed(batches: Any) -> Any:
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
 
 
-def _one_hot(labels: Any, num_classes: int) -> Any:
-    rows = np.zeros((len(labels), num_classes), np.float32)
-    rows[np.arange(len(labels)), labels] = 1.0
-    return rows
-
-
-def fit(run: Run, recipe: Recipe, data: ImageDataset, networks: Networks, bar: ProgressBar) -> State:
+def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar: ProgressBar) -> State:
     """Trains until the last epoch or the end of patience, from the run's checkpoint if it has one.
 
     Args:
@@ -107,6 +90,7 @@ def fit(run: Run, recipe: Recipe, data: ImageDataset, networks: Networks, bar: P
         recipe: What to train.
         data: What to train on.
         networks: What is trained and what is kept.
+        task: Makes the batches.
         bar: Shows the progress.
 
     Returns:
@@ -117,27 +101,28 @@ def fit(run: Run, recipe: Recipe, data: ImageDataset, networks: Networks, bar: P
         RunError: If the checkpoint is damaged.
         StorageError: If the disk is full.
     """
-    batches = Batches(data.train, recipe, len(data.labels))
+    batches = Batches(len(data.train), recipe, partial(task.training_batch, recipe, data))
     optimizer = _optimizer(recipe, num_steps=len(batches) * recipe.epochs)
     networks.trained.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
+        loss=networks.loss,
+        metrics=[networks.accuracy],
     )
     optimizer.build(networks.trained.trainable_variables)
     state = restore(run, networks.trained)
     if state.epochs:
         bar.tell(f"Going on after epoch {state.epochs}.")
     if state.epochs < recipe.epochs and not _out_of_patience(state, recipe):
-        validation = ValidationBatches(data.split("validation"), len(data.labels))
+        make = partial(task.validation_batch, recipe, data)
+        validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, make)
         remaining = (recipe.epochs - state.epochs) * len(batches)
-        with bar.task(f"Training {recipe.name}", remaining) as task:
+        with bar.task(f"Training {recipe.name}", remaining) as progress:
             networks.trained.fit(
                 _feed(batches),
                 validation_data=_feed(validation),
                 initial_epoch=state.epochs,
                 epochs=recipe.epochs,
-                callbacks=[Recorder(run, recipe, networks, batches, state, bar, task)],
+                callbacks=[Recorder(run, recipe, networks, batches, state, bar, progress)],
                 shuffle=False,
                 verbose=0,
             )

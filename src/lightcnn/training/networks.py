@@ -10,27 +10,34 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from lightcnn.backends import has_fast_bfloat16
-from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import RecipeError, nearest
-from lightcnn.models import lcnn, load_model
+from lightcnn.models import load_model
 from lightcnn.runs import Recipe, Run
 
-__all__ = ["MODELS", "Networks", "build_networks", "resolve"]
-
-MODELS = {"lcnn": lcnn}
+__all__ = ["Networks", "dtype_policy", "freeze", "load_initial", "resolve", "take_weights"]
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Two networks with the same weights: what is trained (logits, maybe bfloat16) and what is kept (float32)."""
+    """Two networks with the same weights: what is trained (maybe in bfloat16) and what is kept (float32).
+
+    Attributes:
+        trained: A `keras.Model` that gives what the loss takes.
+        saved: A `keras.Model` that gives what a user wants: probabilities or scores.
+        loss: The loss of `trained`.
+        accuracy: Its metric, called `accuracy`.
+        metadata: What the model file says of the model.
+        preprocessing: What was measured on the training data and resuming must not measure again.
+    """
 
     trained: Any
     saved: Any
+    loss: Any
+    accuracy: Any
     metadata: dict[str, Any]
-    preprocessing: tuple[Any, Any]
+    preprocessing: list[Any]
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -43,103 +50,30 @@ def resolve(recipe: Recipe) -> Recipe:
 
 
 @contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
+def dtype_policy(precision: str) -> Iterator[None]:
+    """Sets Keras' policy for a recipe's precision, and the old one again at the end."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def build_networks(
-    recipe: Recipe, data: ImageDataset, preprocessing: tuple[Any, Any] | None = None
-) -> tuple[Networks, list[str]]:
-    """Builds both networks for a recipe and its data.
-
-    Args:
-        recipe: What to train.
-        data: Decides the shape, the classes and the scaling.
-        preprocessing: Scale and offset of a training that goes on; its weights come from the checkpoint then.
-
-    Returns:
-        The networks, and notes on what `initial_weights` brought.
-
-    Raises:
-        RecipeError: If the pictures, `initial_weights` or `freeze` do not fit the network.
-    """
-    initial = None
-    if preprocessing is None:
-        initial = _load_initial(recipe)
-        preprocessing = _normalization(recipe, data.train) if initial is None else _preprocessing_of(initial)
-    scale, offset = preprocessing
-    arguments: dict[str, Any] = {
-        "input_shape": tuple(int(size) for size in data.train.images.shape[1:]),
-        "num_classes": len(data.labels),
-        "dropout": recipe.dropout,
-        "batch_norm_momentum": recipe.batch_norm_momentum,
-        "kernel_initializer": recipe.kernel_initializer,
-        "scale": scale,
-        "offset": offset,
-        "name": recipe.model,
-    }
-    try:
-        with _dtype_policy("mixed_bfloat16" if recipe.precision == "bfloat16" else "float32"):
-            trained = MODELS[recipe.model](**arguments, classifier_activation=None)
-        with _dtype_policy("float32"):
-            saved = MODELS[recipe.model](**arguments)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
-    notes = [] if initial is None else _take_weights(initial, trained, recipe.initial_weights)
-    _freeze(trained, recipe.freeze)
-    metadata = {
-        "format": 1,
-        "task": "image classification",
-        "recipe": recipe.name,
-        "dataset": data.name,
-        "labels": list(data.labels),
-        "input": {
-            "shape": list(arguments["input_shape"]),
-            "dtype": str(data.train.images.dtype),
-        },
-    }
-    return Networks(trained, saved, metadata, (scale, offset)), notes
-
-
-def _normalization(recipe: Recipe, split: Split) -> tuple[Any, Any]:
-    """Returns the scale and offset of the network's first layer: for all channels, or one each."""
-    if recipe.normalization == "unit":
-        return (1 / 255 if split.images.dtype == np.uint8 else 1.0), 0.0
-    first = split.take(slice(0, 1))[0, 0, 0].astype(np.float64)
-    total = np.zeros(split.images.shape[-1])
-    squares, count = np.zeros_like(total), 0
-    for start in range(0, len(split), 1024):
-        # Measured from the first pixel, a channel that never changes has a variance of exactly 0.
-        pictures = split.take(slice(start, start + 1024)) - first
-        total += pictures.sum(axis=(0, 1, 2))
-        squares += np.square(pictures).sum(axis=(0, 1, 2))
-        count += pictures[..., 0].size
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    deviation[deviation == 0] = 1.0
-    mean += first
-    return (1 / deviation).tolist(), (-mean / deviation).tolist()
-
-
-def _load_initial(recipe: Recipe) -> Any:
+def load_initial(recipe: Recipe) -> Any:
+    """Returns the model that `initial_weights` names, None if it names none."""
     if not recipe.initial_weights:
         return None
     path = Path(recipe.initial_weights)
     return load_model(Run.open(path).best_model if path.is_dir() else path)
 
 
-def _preprocessing_of(model: Any) -> tuple[Any, Any]:
-    """Weights only fit the scale of the pictures that they were trained on, so it comes along."""
-    layers = [layer for layer in model.layers if layer.name == "preprocessing"]
-    return (layers[0].scale, layers[0].offset) if layers else (1.0, 0.0)
+def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
+    """Copies weights layer by layer; a head of another size is left new, and named in the notes that are returned.
 
-
-def _take_weights(initial: Any, model: Any, origin: str) -> list[str]:
+    Raises:
+        RecipeError: If the networks differ elsewhere.
+    """
     old = {layer.name: layer for layer in initial.layers}
     notes = [f"Weights and preprocessing start from {origin}."]
     for layer in model.layers:
@@ -162,7 +96,12 @@ def _take_weights(initial: Any, model: Any, origin: str) -> list[str]:
     return notes
 
 
-def _freeze(model: Any, patterns: tuple[str, ...]) -> None:
+def freeze(model: Any, patterns: tuple[str, ...]) -> None:
+    """Keeps layers from training.
+
+    Raises:
+        RecipeError: If a pattern names no layer, or nothing is left to train.
+    """
     names = [layer.name for layer in model.layers if layer.weights]
     for pattern in patterns:
         matching = [layer for layer in model.layers if layer.weights and fnmatchcase(layer.name, pattern)]

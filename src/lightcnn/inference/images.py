@@ -1,4 +1,4 @@
-"""Files in, scores out."""
+"""Picture files in, labels and their probabilities out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcnn.decoding import decode_picture, ignore_picture_warnings
+from lightcnn.decoding import decode_picture, find_pictures, ignore_picture_warnings
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.runs import Run
+from lightcnn.inference import Predictor
 
-__all__ = ["Predictor", "predict_probabilities"]
+__all__ = ["PicturePredictor", "predict_probabilities"]
 
 _BATCH = 64
 
@@ -32,7 +32,7 @@ def predict_probabilities(model: Any, pictures: NDArray[Any]) -> NDArray[np.floa
     return np.asarray(model.predict_on_batch(np.asarray(pictures, np.float32)), np.float32)
 
 
-class Predictor:
+class PicturePredictor(Predictor):
     """A trained classifier with all it needs to look at pictures: labels, size, colour.
 
     Args:
@@ -40,9 +40,9 @@ class Predictor:
         metadata: What `train` wrote beside it: `labels` and `input`.
 
     Example:
-    >>> predictor = Predictor.load("runs/mnist/20261124-120000")
-    >>> [row["label"] for row in predictor.predict([Path("seven.png")])]
-    ['7']
+    >>> predictor = PicturePredictor(model, {"labels": ["cat", "dog"]})
+    >>> predictor.predict_arrays(np.zeros((1, 64, 64, 3))).shape
+    (1, 2)
     """
 
     def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
@@ -66,24 +66,6 @@ class Predictor:
             raise ModelFileError(
                 f"The model gives {model.output_shape[-1]} scores for {len(self.labels)} labels. Train it again."
             )
-
-    @classmethod
-    def load(cls, model: Path | str) -> Predictor:
-        """Opens a run folder or a `.keras` file that `train` made.
-
-        Raises:
-            ModelFileError: If the file is damaged, unsafe or without labels.
-            RunError: If the folder is not a run's.
-        """
-        from lightcnn.models import load_model, read_metadata
-
-        path = Path(model)
-        if path.is_dir():
-            path = Run.open(path).best_model
-            if not path.exists():
-                raise ModelFileError(f"{path} does not exist: the run has not finished an epoch. Go on: --resume.")
-        metadata = read_metadata(path)
-        return cls(load_model(path), metadata)
 
     def predict(self, files: Iterable[Path | str], top: int = 5) -> Iterator[dict[str, Any]]:
         """Looks at picture files one batch at a time; memory does not grow with their number.
@@ -147,3 +129,11 @@ class Predictor:
         if pictures.ndim != 4 or pictures.shape[1:] != expected:
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {pictures.shape}")
         return predict_probabilities(self._model, pictures)
+
+    def files_in(self, folder: Path) -> list[Path]:
+        """Lists the pictures in and below a folder, sorted.
+
+        Raises:
+            DataError: If there is none.
+        """
+        return find_pictures([folder])

@@ -1,4 +1,4 @@
-"""What a set of scores is worth. NumPy only: scores in, fractions out."""
+"""What the probabilities of a classifier are worth: accuracy tables and calibration."""
 
 from __future__ import annotations
 

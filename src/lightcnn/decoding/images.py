@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lightcnn.decoding.folders import list_files
 from lightcnn.errors import DataError
 
 __all__ = [
@@ -214,15 +215,4 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         DataError: If the folder holds no picture.
     """
-    pictures: list[Path] = []
-    others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if not _is_hidden(path.relative_to(folder)) and path.is_file():
-            (pictures if path.suffix.lower() in PICTURE_SUFFIXES else others).append(path)
-    if not pictures:
-        raise DataError(f"{folder} holds no picture. Expected files ending in {', '.join(PICTURE_SUFFIXES)}.")
-    return pictures, others
-
-
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+    return list_files(folder, PICTURE_SUFFIXES, "picture")

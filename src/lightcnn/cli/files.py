@@ -1,0 +1,242 @@
+"""The commands that take a user's own files."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.tables import aligned, print_table
+from lightcnn.errors import LightCNNError
+
+__all__ = ["check", "convert", "predict", "score"]
+
+_MOST_CHANGES = 5  # kinds of conversion that are told one by one
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@click.argument("files", nargs=-1)
+@click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
+@click.option("--windows", is_flag=True, help="Score speech window by window.")
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--output", type=PATH, help="Write to this file instead of stdout.")
+@common
+def predict(
+    model: Path,
+    files: tuple[str, ...],
+    files_from: Any,
+    windows: bool,
+    form: str,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    """Name what is in pictures, or tell bona fide from spoofed speech.
+
+    MODEL is a run folder or a .keras file, FILES are pictures or recordings, or folders of them.
+    """
+    listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
+    if not (files or listed):
+        raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
+
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.inference import Predictor
+    from lightcnn.progress import ProgressBar
+    from lightcnn.runs import IMAGES, SPEECH
+
+    predictor = Predictor.load(model)
+    task = predictor.metadata.get("task", IMAGES)
+    if windows and task != SPEECH:
+        raise click.UsageError(f"--windows is for speech. Received: a model for {task}")
+    found, failures = _find_files(predictor, [*files, *listed])
+    looked = _windows(predictor, found) if windows else predictor.predict(found)
+    rows, changes, bad = [], Counter[str](), set()
+    with ProgressBar(quiet) as bar:
+        for row in bar.track(looked, None if windows else len(found), "Looking"):
+            if "error" in row:
+                bad.add(row["file"])
+                failures += 1
+                click.echo(f"{row['file']}: {row['error']}", err=True)
+                continue
+            changes.update([row.pop("changes", "")])
+            rows.append(row)
+        del changes[""]
+        for change, count in changes.most_common(_MOST_CHANGES):
+            bar.tell(f"Converted {count} file{'s' * (count > 1)}: {change}")
+        if len(changes) > _MOST_CHANGES:
+            bar.tell(f"... and files of {len(changes) - _MOST_CHANGES} other kinds")
+    text = _as_json(rows) if form == "json" else _FORMATS[form]("windows" if windows else task, rows)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        from lightcnn.files import write_text
+
+        write_text(output, text)
+    if failures:
+        done = len({row["file"] for row in rows} - bad) if windows else len(rows)
+        click.echo(f"{failures} of {failures + done} files could not be read.", err=True)
+        sys.exit(1)
+
+
+def _find_files(predictor: Any, names: list[str]) -> tuple[list[str], int]:
+    """Lists the files in folders, and other names as they were given; counts the folders that hold none."""
+    found, failures = [], 0
+    for name in names:
+        if not Path(name).is_dir():
+            found.append(name)
+            continue
+        try:
+            found += [f"{name.rstrip('/')}/{path.relative_to(name)}" for path in predictor.files_in(Path(name))]
+        except LightCNNError as error:
+            failures += 1
+            click.echo(str(error), err=True)
+    return found, failures
+
+
+def _windows(predictor: Any, files: list[str]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        try:
+            for window in predictor.windows(file):
+                yield {"file": file, **window}
+        except LightCNNError as error:
+            yield {"file": file, "error": str(error)}
+
+
+def _as_json(rows: list[dict[str, Any]]) -> str:
+    import json
+
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+# what a row is -> the columns of its CSV, with their formats
+_CSV = {
+    "image classification": {"file": "", "label": "", "probability": ".6g"},
+    "voice anti-spoofing": {"file": "", "score": ".9g", "llr": ".6g", "label": "", "threshold": ".6g"},
+    "windows": {"file": "", "start_s": ".6g", "end_s": ".6g", "score": ".9g"},
+}
+
+
+def _as_csv(kind: str, rows: list[dict[str, Any]]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV[kind])
+    for row in rows:
+        writer.writerow(["" if row[key] is None else f"{row[key]:{form}}" for key, form in _CSV[kind].items()])
+    return text.getvalue()
+
+
+def _as_table(kind: str, rows: list[dict[str, Any]]) -> str:
+    cells: list[tuple[str, ...]] = []
+    if kind == "windows":
+        head: tuple[str, ...] = ("file", "from, s", "to, s", "score (higher = more bona fide)")
+        cells = [(r["file"], f"{r['start_s']:.2f}", f"{r['end_s']:.2f}", f"{r['score']:.3f}") for r in rows]
+    elif kind == "voice anti-spoofing":
+        head = ("file", "label", "score (higher = more bona fide)", "LLR", "threshold")
+        for r in rows:
+            llr = "" if r["llr"] is None else f"{r['llr']:.2f}"
+            cells.append((r["file"], r["label"], f"{r['score']:.3f}", llr, f"{r['threshold']:.3f}"))
+    else:
+        head = ("file", "label", "probability", "next")
+        for r in rows:
+            others = ", ".join(f"{other['label']} {other['probability']:.1%}" for other in r["top"][1:3])
+            cells.append((r["file"], r["label"], f"{r['probability']:.1%}", others))
+    return aligned(head, cells)
+
+
+_FORMATS = {"table": _as_table, "csv": _as_csv}
+
+
+@main.command()
+@click.argument("scores", type=PATH)
+@click.option("--key", type=PATH, help="Which trial is bona fide and which is spoofed, if SCORES doesn't say.")
+@click.option("--asv-scores", type=PATH, help="Scores of a speaker verification system, for the t-DCF.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@common
+def score(scores: Path, key: Path | None, asv_scores: Path | None, form: str, quiet: bool) -> None:
+    """Measure a score file of voice anti-spoofing: EER, t-DCF, DCF, Cllr.
+
+    SCORES has a trial a line, its score last; higher is more bona fide. Text or gzip.
+    """
+    from lightcnn.scoring import score as score_file
+    from lightcnn.scoring import score_rows
+
+    def say(message: str) -> None:
+        click.echo(message, err=True)
+
+    figures = score_file(scores, key, asv_scores, warn=say, **({} if quiet else {"note": say}))
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+    else:
+        print_table(("metric", "value", ""), score_rows(figures))
+
+
+@main.command()
+@click.argument("folder", type=PATH)
+@click.option("--corpus", help="Its name, if the folder holds several.")
+@click.option("--keys", type=PATH, help="The key of ASVspoof 2021 or 2017 v1; bona fide recordings of WaveFake, MLAAD.")
+@click.option("--decode", is_flag=True, help="Decode every recording, not only its header.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@common
+def check(folder: Path, corpus: str | None, keys: Path | None, decode: bool, form: str, quiet: bool) -> None:
+    """Check a corpus of speech before training on it.
+
+    FOLDER is the corpus, the folder above it, or a CSV.
+    """
+    from dataclasses import asdict
+
+    from lightcnn.datasets import check as check_corpus
+    from lightcnn.progress import ProgressBar
+
+    with ProgressBar(quiet) as bar:
+        report = check_corpus(folder, corpus, keys=keys, decode=decode, track=bar.track)
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+    else:
+        rows = []
+        for name, facts in report.splits.items():
+            rates = ", ".join(f"{rate} Hz" for rate in facts["sampling_rates"])
+            hours = "" if facts["duration_s"] is None else f"{facts['duration_s']['total'] / 3600:.2f}"
+            counts = (facts["bona_fide"], facts["spoofed"], facts["speakers"], len(facts["attacks"]))
+            rows.append((name, *(f"{count:,}" for count in counts), hours, rates))
+        click.echo(f"{report.title}: {report.source}")
+        print_table(("split", "bona fide", "spoofed", "speakers", "attacks", "hours", "rates"), rows)
+        for note in report.notes:
+            click.echo(f"Note: {note}")
+    for problem in report.problems:
+        click.echo(f"Problem: {problem}", err=True)
+    if report.problems:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("checkpoint", type=PATH)
+@click.option("--output", type=PATH, required=True, help="The .keras file to write.")
+@common
+def convert(checkpoint: Path, output: Path, quiet: bool) -> None:
+    """Convert other people's weights to a .keras file.
+
+    CHECKPOINT is the PyTorch file of NII's LFCC-LCNN-LSTM. No code in it is run.
+    """
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.importing import convert as convert_checkpoint
+
+    facts = convert_checkpoint(checkpoint, output)
+    if not quiet:
+        for key, value in facts.items():
+            click.echo(f"{key}: {value}", err=True)

@@ -1,0 +1,72 @@
+"""The group of all commands: options that each has, exit codes, and what is said when something goes wrong."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn import __version__
+from lightcnn.errors import LightCNNError, RecipeError
+
+__all__ = ["PATH", "common", "main"]
+
+PATH = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns what goes wrong into a message and an exit code; a traceback only with --debug."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            kwargs["standalone_mode"] = False
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except click.exceptions.Abort as error:  # click's name for Ctrl-C, and for an EOFError
+            if not isinstance(error.__cause__, KeyboardInterrupt):
+                sys.exit(_failed(error.__cause__ or error))
+            click.echo("Interrupted.", err=True)
+            sys.exit(130)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except BrokenPipeError:  # the reader of our output went away: `lightcnn predict ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except Exception as error:
+            sys.exit(_failed(error))
+
+
+def _failed(error: BaseException) -> int:
+    """Says what went wrong and returns the exit code."""
+    if "--debug" in sys.argv[1:]:
+        traceback.print_exception(error)
+    elif isinstance(error, LightCNNError):
+        click.echo(f"Error: {error}", err=True)
+    else:
+        click.echo(f"Error: {type(error).__name__}: {error}\nRun it again with --debug to see where.", err=True)
+    return 2 if isinstance(error, RecipeError) else 1
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --quiet and --debug, which every command has."""
+
+    @click.option("--quiet", is_flag=True, help="Show no progress, only what needs attention.")
+    @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
+        del debug  # read from the command line by `_failed`, since it counts before it is parsed too
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lightcnn")
+def main() -> None:
+    """Light CNNs: train, evaluate and use small networks with the Max-Feature-Map activation."""

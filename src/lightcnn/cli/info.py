@@ -1,0 +1,124 @@
+"""The command that tells what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn.cli.group import common, main
+from lightcnn.cli.tables import print_table
+
+__all__ = ["info"]
+
+
+@main.command()
+@click.argument("target", required=False)
+@common
+def info(target: str | None, quiet: bool) -> None:
+    """Show recipes and versions, or a recipe, run or model.
+
+    TARGET is the name of a recipe, a run folder or a .keras file.
+    """
+    from lightcnn.recipes import recipe_names
+
+    if target is None:
+        _print_overview(recipe_names())
+    elif target in recipe_names():
+        _print_recipe(target)
+    elif Path(target).is_dir():
+        _print_run(Path(target))
+    elif Path(target).exists() or target.endswith(".keras"):
+        _print_model(Path(target))
+    else:
+        from lightcnn.errors import nearest
+
+        raise click.UsageError(f"{target!r} is no recipe, run folder or model file.{nearest(target, recipe_names())}")
+
+
+def _print_overview(names: list[str]) -> None:
+    from lightcnn.backends import describe_environment
+    from lightcnn.recipes import describe_recipe
+
+    for name in names:
+        facts = describe_recipe(name)
+        click.echo(f"{name}: {facts['summary']}")
+        for key in ("source", "cost", "result"):
+            click.echo(f"    {key:<7} {facts[key]}")
+    environment = describe_environment()
+    versions = ", ".join(f"{name} {version}" for name, version in environment.pop("versions").items())
+    click.echo()
+    rows = [(key.replace("_", " "), value) for key, value in environment.items()]
+    print_table(("", ""), [*rows, ("versions", versions)])
+
+
+def _print_recipe(name: str) -> None:
+    from lightcnn.recipes import describe_recipe, get_recipe
+
+    for key, text in describe_recipe(name).items():
+        click.echo(f"{key:<8} {text}")
+    click.echo()
+    print_table(("key", "value"), list(get_recipe(name).to_json().items()))
+
+
+def _print_run(folder: Path) -> None:
+    from lightcnn.errors import RunError
+    from lightcnn.runs import Run
+
+    run = Run.open(folder)
+    recipe, history = run.recipe, run.history
+    rows: list[tuple[str, Any]] = [
+        ("recipe", recipe.name),
+        ("seed", recipe.seed),
+        ("epochs", f"{len(history)} of {recipe.epochs}"),
+    ]
+    try:
+        environment, metrics = run.environment, run.metrics
+    except RunError:
+        rows.append(("state", "not finished; go on with --resume"))
+    else:
+        rows += [("data", environment["data"]["name"]), ("labels", ", ".join(environment["data"]["labels"]))]
+        rows += [("parameters", f"{metrics['parameters']:,}"), ("seconds", f"{metrics['train_seconds']:.0f}")]
+        for split in ("validation", "test"):
+            if split in metrics:
+                rate = metrics[split].get("eer")
+                rows += [(f"{split} EER", f"{rate:.2%}")] if rate is not None else []
+                rows.append((f"{split} accuracy", f"{metrics[split]['accuracy']:.2%}"))
+        rows += [("processor", environment["processor"]), ("command", environment["command"])]
+    print_table((str(run.folder), ""), rows)
+
+
+def _print_model(path: Path) -> None:
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.models import load_model, read_metadata
+
+    metadata, model = read_metadata(path), load_model(path)
+    facts = [
+        ("task", metadata.get("task")),
+        ("recipe", metadata.get("recipe")),
+        ("data", metadata.get("dataset")),
+        ("labels", ", ".join(map(str, metadata.get("labels") or []))),
+        (
+            "input",
+            "; ".join(_shape(tensor) for tensor in model.inputs) + f" {(metadata.get('input') or {}).get('dtype', '')}",
+        ),
+        *((key.replace("_", " "), metadata[key]) for key in _SPEECH_FACTS if key in metadata),
+        ("parameters", f"{model.count_params():,}"),
+    ]
+    print_table((str(path), ""), facts)
+    click.echo()
+    rows = [
+        (layer.name, type(layer).__name__, _shape(layer.output), f"{layer.count_params():,}") for layer in model.layers
+    ]
+    print_table(("layer", "kind", "output", "parameters"), rows)
+
+
+# what the model file of a countermeasure says besides
+_SPEECH_FACTS = ("sampling_rate", "score", "threshold", "threshold_from")
+
+
+def _shape(tensor: Any) -> str:
+    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "one number"

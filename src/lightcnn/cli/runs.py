@@ -1,0 +1,218 @@
+"""The commands that make runs and measure them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.tables import print_table
+
+__all__ = ["compare", "evaluate", "train"]
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--data-dir", type=PATH, help="Folder (or .npz file) with the data.")
+@click.option("--run-dir", type=PATH, help="Folder for the run.  [default: runs/RECIPE/TIME]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--seeds", metavar="1,2,3", help="Train once with each of these seeds and compare.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
+@click.option("--overwrite", is_flag=True, help="Delete the run in --run-dir first.")
+@click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
+@click.option("--skip-bad-files", is_flag=True, help="Train without the files that cannot be read.")
+@common
+def train(
+    recipe: str,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    seeds: str | None,
+    resume: bool,
+    overwrite: bool,
+    validation_only: bool,
+    skip_bad_files: bool,
+    quiet: bool,
+) -> None:
+    """Train a recipe into a run folder with its report.
+
+    RECIPE is one of those that `lightcnn info` lists.
+    """
+    from lightcnn.recipes import get_recipe
+    from lightcnn.runs import Run, default_run_folder, parse_settings
+
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
+    if resume and run_dir is None:
+        raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
+    if seed is not None and seeds is not None:
+        raise click.UsageError("--seed and --seeds exclude each other.")
+    values = parse_settings(settings)
+    if seed is not None:
+        values["seed"] = seed
+    several = [] if seeds is None else _parse_seeds(seeds)
+    first = get_recipe(recipe, **values)
+    recipes = [replace(first, seed=one) for one in several] or [first]
+
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.training import train as train_recipe
+
+    folder, command = run_dir or default_run_folder(recipe), shlex.join(["lightcnn", *sys.argv[1:]])
+    runs = []
+    folders = [folder / f"seed-{one}" for one in several] or [folder]
+    if several and not resume:
+        for own_folder, resolved in zip(folders, recipes, strict=True):
+            with Run.claim(own_folder, resolved, overwrite=overwrite):
+                pass  # the third seed's folder is not found in use after two trainings
+    for own_folder, resolved in zip(folders, recipes, strict=True):
+        try:
+            run = train_recipe(
+                resolved,
+                own_folder,
+                data_dir,
+                # of several seeds, the one that was interrupted goes on and the later ones start
+                resume=resume and (not several or (own_folder / "recipe.json").exists()),
+                overwrite=overwrite,
+                validation_only=validation_only,
+                skip_bad_files=skip_bad_files,
+                quiet=quiet,
+                command=command,
+            )
+        except KeyboardInterrupt:
+            begun = resume or _began(own_folder, command)
+            click.echo(
+                f"Interrupted. {'Go on with: ' + _resuming(folder) if begun else 'Nothing was begun.'}", err=True
+            )
+            sys.exit(130)
+        runs.append(run)
+    if several:
+        _print_comparison(runs)
+
+
+def _began(folder: Path, command: str) -> bool:
+    """Tells whether this command got as far as training; before that, an older run may stand in the folder."""
+    from lightcnn.errors import RunError
+    from lightcnn.runs import Run
+
+    try:
+        return bool(Run(folder).environment["command"] == command)
+    except (RunError, KeyError):
+        return False
+
+
+def _resuming(folder: Path) -> str:
+    """Returns the command that goes on with the run that this command began."""
+    arguments, kept = iter(sys.argv[1:]), []
+    for argument in arguments:
+        if argument == "--run-dir":
+            next(arguments, None)
+        elif argument not in ("--resume", "--overwrite") and not argument.startswith("--run-dir="):
+            kept.append(argument)
+    return shlex.join(["lightcnn", *kept, "--run-dir", str(folder), "--resume"])
+
+
+def _parse_seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"whole numbers separated by commas expected, received {text!r}.", param_hint="--seeds"
+        ) from None
+    if len(set(seeds)) != len(seeds):
+        raise click.BadParameter(f"a seed stands twice in {text!r}.", param_hint="--seeds")
+    return seeds
+
+
+@main.command()
+@click.argument("run", type=PATH)
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@click.option("--data-dir", type=PATH, help="Where the data are.  [default: where they were in training]")
+@click.option("--submission", type=PATH, help="Speech: write the scores as the corpus' challenge asks for them.")
+@common
+def evaluate(run: Path, split: str, data_dir: Path | None, submission: Path | None, quiet: bool) -> None:
+    """Measure a run's best model on a split.
+
+    Writes the scores and the report of RUN anew.
+    """
+    from lightcnn.runs import Run
+
+    opened = Run.open(run)
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.evaluation import evaluate as evaluate_run
+
+    figures = evaluate_run(opened, split, data_dir, submission=submission, quiet=quiet)
+    rows = []
+    for key, value in figures.items():
+        if isinstance(value, dict):  # rates of groups
+            rows += [(f"EER {key.replace('_', ' ')} {group}", _figure("eer", rate)) for group, rate in value.items()]
+        elif not isinstance(value, list):
+            rows.append((key.replace("_", " "), _figure(key, value)))
+    print_table((split, ""), rows)
+    if not quiet:
+        click.echo(f"Report: {opened.report}", err=True)
+
+
+# figures that are no shares
+_NO_SHARES = ("loss", "cllr", "min_cllr", "min_dcf", "act_dcf", "min_tdcf", "min_tdcf_legacy", "threshold")
+
+
+def _figure(key: str, value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if key in _NO_SHARES or key.endswith("threshold"):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2%}"
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=PATH)
+@common
+def compare(runs: tuple[Path, ...], quiet: bool) -> None:
+    """Average runs over their seeds, a row a configuration."""
+    from lightcnn.runs import Run
+
+    _print_comparison([Run.open(folder) for folder in runs])
+
+
+def _print_comparison(runs: list[Any]) -> None:
+    from lightcnn.runs import compare as compare_runs
+
+    compared = compare_runs(runs)
+    columns = [column for column in _COLUMNS if any(column[0] in row for row in compared)]
+    rows = []
+    for row in compared:
+        settings = ", ".join(f"{key}={value}" for key, value in row["settings"].items())
+        cells = [f"{row['recipe']} {settings}".strip(), str(len(row["seeds"]))]
+        for key, _, factor, digits in columns:
+            cells.append(_mean_and_deviation(row[key], factor, digits) if key in row else "")
+        rows.append(cells)
+    print_table(("configuration", "seeds", *(name for _, name, _, _ in columns)), rows)
+
+
+# figure, heading, factor, digits
+_COLUMNS = (
+    ("validation_accuracy", "validation accuracy, %", 100, 2),
+    ("test_accuracy", "test accuracy, %", 100, 2),
+    ("test_loss", "test loss", 1, 4),
+    ("validation_eer", "validation EER, %", 100, 2),
+    ("test_eer", "test EER, %", 100, 2),
+    ("test_min_dcf", "test min DCF", 1, 4),
+    ("test_min_tdcf", "test min t-DCF", 1, 4),
+    ("train_seconds", "seconds", 1, 0),
+)
+
+
+def _mean_and_deviation(value: dict[str, Any], factor: float, digits: int) -> str:
+    deviation = "" if value["std"] is None else f" ± {factor * value['std']:.{digits}f}"
+    return f"{factor * value['mean']:.{digits}f}{deviation}"

@@ -1,0 +1,129 @@
+"""A run and a split in; scores, metrics and the report out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightcnn.errors import RunError
+from lightcnn.evaluation import images, speech
+from lightcnn.inference import Predictor
+from lightcnn.models import write_metadata
+from lightcnn.progress import ProgressBar
+from lightcnn.reporting import write_report
+from lightcnn.runs import IMAGES, SPEECH, Recipe, Run
+
+__all__ = ["evaluate", "evaluate_splits", "load_data"]
+
+# how a task loads its data, measures a split and writes the scores
+_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech}
+
+
+def evaluate(
+    run: Run | Path | str,
+    split: str = "test",
+    data_dir: Path | str | None = None,
+    *,
+    submission: Path | str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measures a run's best model on a split, and writes its scores and the report anew.
+
+    Args:
+        run: A run or its folder.
+        split: `"train"`, `"validation"` or `"test"`.
+        data_dir: Where the data are; None for where they were in training. A countermeasure can be measured on any
+            corpus of `lightcnn.datasets.CORPORA`.
+        submission: Speech: where to write the scores in the form of the corpus' challenge.
+        quiet: Whether to show no progress.
+
+    Returns:
+        The figures of the split, as they stand in `metrics.json`.
+
+    Raises:
+        RunError: If the run has no model yet, or the data are not those of the run.
+        DataError: If the data cannot be used, or have no such split.
+
+    Example:
+    >>> evaluate("runs/mnist/20261124-120000")["accuracy"]
+    0.9963
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    recipe, trained_on, known = run.recipe, run.environment["data"], run.metrics
+    task = _TASKS[recipe.task]
+    if submission is not None and recipe.task != SPEECH:
+        raise RunError(f"{run.folder} is for {recipe.task}, which has no form of submission. Leave --submission out.")
+    with ProgressBar(quiet) as bar:
+        folder = data_dir or trained_on["data_dir"]
+        if recipe.task == SPEECH:
+            recipe = replace(recipe, dataset=speech.dataset_in(recipe, folder))
+        data = load_data(recipe, folder, skip_bad_files=bool(trained_on["skipped"]), bar=bar)
+        if list(data.labels) != trained_on["labels"]:
+            raise RunError(f"{data.source} has other classes than the run was trained on: {', '.join(data.labels)}")
+        own = data.digest == trained_on["digest"]
+        if not own and (split in data.held_out or split != "test"):
+            raise RunError(
+                f"{data.source} is not the data that {run.folder} was trained on, and its {split} split could hold "
+                "examples that were. Evaluate the test split of other data."
+            )
+        if own:
+            measured, scores = _measure_own(run, data, (split,), bar, known)
+            figures: dict[str, Any] = measured[split]
+        else:
+            bar.say(f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are.")
+            figures, scores = task.measure(Predictor.load(run.folder), data, split, bar)
+            task.write_scores(run.folder / "scores-other.csv", data.split(split), scores, data.labels)
+            report = run.folder / "report-other.html"
+            write_report(report, run, data, split, scores, {**known, split: figures})
+            bar.tell(f"Report: {report}")
+        if submission is not None:
+            speech.write_submission(Path(submission), data.split(split), scores, recipe.dataset)
+    return figures
+
+
+def load_data(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> Any:
+    """Loads a recipe's data and splits them as its seed says."""
+    return _TASKS[recipe.task].load(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
+
+
+def evaluate_splits(
+    run: Run, data: Any, splits: tuple[str, ...], bar: ProgressBar, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Measures a run's best model on splits of loaded data; the last split's scores go to file and report.
+
+    Args:
+        run: The run.
+        data: Its data.
+        splits: The names of the splits.
+        bar: Shows the progress.
+        known: What `metrics.json` shall hold besides.
+
+    Returns:
+        The figures by split.
+    """
+    figures, _ = _measure_own(run, data, splits, bar, known)
+    for name in splits:
+        bar.tell(f"{name}: {_TASKS[run.recipe.task].told(figures[name])}")
+    return figures
+
+
+def _measure_own(
+    run: Run, data: Any, splits: tuple[str, ...], bar: ProgressBar, known: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """Returns the figures by split, and the scores of the last one."""
+    task, figures = _TASKS[run.recipe.task], dict[str, Any]()
+    predictor: Any = Predictor.load(run.folder)
+    for name in splits:
+        figures[name], scores = task.measure(predictor, data, name, bar)
+        if name == "validation" and run.recipe.task == SPEECH and "calibration" not in predictor.metadata:
+            write_metadata(run.best_model, {**predictor.metadata, **speech.calibrate(data.split(name), scores)})
+            predictor = Predictor.load(run.folder)
+            figures[name] = speech.figures_of(predictor, data, name, scores)
+    metrics_of_run = {**known, **figures}
+    run.write_metrics(metrics_of_run)
+    # The test split's scores are the run's; those of other splits get a name of their own.
+    path = run.scores if name == "test" else run.scores.with_name(f"scores-{name}.csv")
+    task.write_scores(path, data.split(name), scores, data.labels)
+    write_report(run.report, run, data, name, scores, metrics_of_run)
+    return figures, scores

@@ -1,0 +1,95 @@
+"""Figures of a classifier of pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcnn import metrics
+from lightcnn.datasets import ImageDataset, Split, load_images
+from lightcnn.files import write_text
+from lightcnn.inference.images import PicturePredictor
+from lightcnn.progress import ProgressBar
+from lightcnn.runs import Recipe
+
+__all__ = ["classification_figures", "load", "measure", "told", "write_scores"]
+
+_BATCH = 256
+
+
+def load(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> ImageDataset:
+    """Loads a recipe's pictures and splits them as its seed says."""
+    return load_images(
+        recipe.dataset,
+        data_dir,
+        validation_fraction=recipe.validation_fraction,
+        test_fraction=recipe.test_fraction,
+        seed=recipe.seed,
+        image_size=recipe.image_size,
+        channels=recipe.channels,
+        skip_bad_files=skip_bad_files,
+        track=bar.track,
+    )
+
+
+def measure(
+    predictor: PicturePredictor, data: ImageDataset, name: str, bar: ProgressBar
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """Returns the figures of a split and the probabilities of its pictures, `(images, classes)`."""
+    split = data.split(name)
+    starts = range(0, len(split), _BATCH)
+    probabilities = np.concatenate(
+        [
+            predictor.predict_arrays(split.take(slice(start, start + _BATCH)))
+            for start in bar.track(starts, len(starts), f"Evaluating on {name}")
+        ]
+    )
+    return classification_figures(probabilities, split.labels, data.labels), probabilities
+
+
+def classification_figures(
+    probabilities: NDArray[Any], labels: NDArray[np.int64], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Returns all figures of one split as plain JSON types; fractions, never per cent."""
+    matrix = metrics.confusion_matrix(probabilities, labels)
+    precision, recall = metrics.precision_recall(matrix)
+    figures: dict[str, Any] = {
+        "accuracy": metrics.accuracy(probabilities, labels),
+        "loss": metrics.cross_entropy(probabilities, labels),
+        "expected_calibration_error": metrics.expected_calibration_error(probabilities, labels),
+        "images": len(labels),
+    }
+    for k in (2, 5):
+        if len(names) > k:
+            figures[f"top_{k}_accuracy"] = metrics.top_k_accuracy(probabilities, labels, k)
+    figures["per_class"] = [
+        {"label": name, "images": int(count), "precision": _json_number(p), "recall": _json_number(r)}
+        for name, count, p, r in zip(names, matrix.sum(axis=1), precision, recall, strict=True)
+    ]
+    figures["confusion_matrix"] = matrix.tolist()
+    return figures
+
+
+def _json_number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def told(figures: dict[str, Any]) -> str:
+    """Returns the figures that a line of progress has room for."""
+    return f"accuracy {figures['accuracy']:.2%}, loss {figures['loss']:.4f}"
+
+
+def write_scores(path: Path, split: Split, probabilities: NDArray[np.float32], labels: tuple[str, ...]) -> None:
+    """Writes every picture's label, prediction and probabilities as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "label", "prediction", *(f"probability_{label}" for label in labels)])
+    predictions = probabilities.argmax(axis=1)
+    for row, label, prediction, scores in zip(split.rows, split.labels, predictions, probabilities, strict=True):
+        writer.writerow([split.names[row], labels[label], labels[prediction], *(f"{score:.6g}" for score in scores)])
+    write_text(path, text.getvalue())

@@ -1,0 +1,232 @@
+"""Figures of a countermeasure, and the files that the challenges ask for."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcnn.calibration import Calibration, fit_calibration
+from lightcnn.datasets import SpeechDataset, SpeechSplit, find_corpora, load_speech
+from lightcnn.datasets.scores import read_asv_scores
+from lightcnn.errors import BadFilesError, DataError
+from lightcnn.files import write_text
+from lightcnn.inference.speech import SpeechPredictor
+from lightcnn.metrics import act_dcf, asv_error_rates, cllr, eer, eer_per_group, min_cllr, min_dcf, min_t_dcf
+from lightcnn.progress import ProgressBar
+from lightcnn.runs import Recipe
+
+__all__ = [
+    "calibrate",
+    "dataset_in",
+    "detection_figures",
+    "figures_of",
+    "load",
+    "measure",
+    "told",
+    "write_scores",
+    "write_submission",
+]
+
+_KEYS = ("spoof", "bonafide")
+
+
+def load(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> SpeechDataset:
+    """Reads the lists of a recipe's corpus; no recording is decoded yet."""
+    if data_dir is None:
+        raise DataError(f"{recipe.name} needs a corpus: name its folder with --data-dir.")
+    return load_speech(
+        recipe.dataset,
+        data_dir,
+        validation_fraction=recipe.validation_fraction,
+        test_fraction=recipe.test_fraction,
+        seed=recipe.seed,
+        skip_bad_files=skip_bad_files,
+        track=bar.track,
+    )
+
+
+def dataset_in(recipe: Recipe, data_dir: Path | str) -> str:
+    """Returns the name of the corpus in a folder: the recipe's own where it is there, else the one that is."""
+    found = find_corpora(Path(data_dir))
+    return recipe.dataset if recipe.dataset in found or not found else found[0]
+
+
+def measure(
+    predictor: SpeechPredictor, data: SpeechDataset, name: str, bar: ProgressBar
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Returns the figures of a split and the scores of its recordings, `(recordings,)`.
+
+    Raises:
+        BadFilesError: If recordings could not be read.
+    """
+    split = data.split(name)
+    scores, failures = np.zeros(len(split)), []
+    rows = predictor.predict(split.path(row) for row in range(len(split)))
+    for row, found in enumerate(bar.track(rows, len(split), f"Evaluating on {name}")):
+        if "error" in found:
+            failures.append((Path(found["file"]), found["error"]))
+        else:
+            scores[row] = found["score"]
+    if failures:
+        raise BadFilesError(failures, "Mend them, or take them out of the list: a score file must be complete.")
+    return figures_of(predictor, data, name, scores), scores
+
+
+def figures_of(
+    predictor: SpeechPredictor, data: SpeechDataset, name: str, scores: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Returns the figures of a split from its scores, with the predictor's threshold and calibration."""
+    return detection_figures(
+        scores, data.split(name), predictor.threshold, predictor.calibration, _asv_scores(data, name)
+    )
+
+
+def detection_figures(
+    scores: NDArray[np.float64],
+    split: SpeechSplit,
+    threshold: float = 0.0,
+    calibration: Calibration | None = None,
+    asv_scores: Path | None = None,
+) -> dict[str, Any]:
+    """Returns all figures of one split as plain JSON types; fractions, never per cent.
+
+    Args:
+        scores: `(recordings,)`, higher = more bona fide.
+        split: The recordings.
+        threshold: Scores above it count as bona fide in `accuracy`.
+        calibration: Makes the LLRs of `act_dcf` and `cllr`; without it these are None.
+        asv_scores: The scores of a speaker verification system, for the t-DCFs; without it these are None.
+
+    Returns:
+        `eer` and the other figures of `lightcnn.scoring.score`, with `per_attack`, `per_speaker` and `per_condition`;
+        an EER that has no meaning, since a group lacks one of the classes, is None.
+    """
+    bona_fide = split.labels == 1
+    figures: dict[str, Any] = {
+        "utterances": len(split),
+        "bona_fide": int(bona_fide.sum()),
+        "accuracy": float(((scores > threshold) == bona_fide).mean()),
+        "threshold": threshold,
+    }
+    names = ("eer", "eer_threshold", "min_tdcf_legacy", "min_tdcf", "min_dcf", "act_dcf", "cllr", "min_cllr")
+    if not 0 < bona_fide.sum() < len(split):
+        return {**figures, **dict.fromkeys((*names, "per_attack", "per_speaker", "per_condition"))}
+    positives, negatives = scores[bona_fide], scores[~bona_fide]
+    rate, at = eer(positives, negatives)
+    asv = asv_error_rates(*read_asv_scores(asv_scores)) if asv_scores else None
+    llrs = None if calibration is None else (calibration.llr(positives), calibration.llr(negatives))
+    values = (
+        rate,
+        at,
+        None if asv is None else min_t_dcf(positives, negatives, asv, form="legacy")[0],
+        None if asv is None else min_t_dcf(positives, negatives, asv, form="revised")[0],
+        min_dcf(positives, negatives)[0],
+        None if llrs is None else act_dcf(*llrs),
+        None if llrs is None else cllr(*llrs),
+        min_cllr(positives, negatives),
+    )
+    return {
+        **figures,
+        **dict(zip(names, values, strict=True)),
+        "per_attack": eer_per_group(positives, negatives, split.attacks.values[~bona_fide]),
+        "per_speaker": _per_group(scores, bona_fide, split.speakers.values),
+        "per_condition": _per_group(scores, bona_fide, split.conditions.values),
+    }
+
+
+def _per_group(scores: NDArray[np.float64], bona_fide: NDArray[np.bool_], groups: NDArray[Any]) -> dict[str, Any]:
+    """Returns the EER within each group, None for one with a single class; nothing if there is one group."""
+    names = np.unique(groups)
+    if len(names) < 2:
+        return {}
+    rates: dict[str, Any] = {}
+    for name in names:
+        inside = groups == name
+        both = 0 < bona_fide[inside].sum() < inside.sum()
+        rates[str(name)] = eer(scores[inside & bona_fide], scores[inside & ~bona_fide])[0] if both else None
+    return rates
+
+
+def _asv_scores(data: SpeechDataset, name: str) -> Path | None:
+    """Finds the official ASV scores that ASVspoof 2019 comes with, in a folder beside its protocols."""
+    official = {"validation": "dev", "test": "eval"}.get(name)
+    found = sorted(data.source.glob(f"*_asv_scores/*.asv.{official}.gi.trl.scores.txt")) if official else []
+    return found[0] if found else None
+
+
+def calibrate(split: SpeechSplit, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """Returns what a model file keeps of its validation scores: the threshold of the EER, and the map to LLRs."""
+    bona_fide = split.labels == 1
+    if not 0 < bona_fide.sum() < len(split) or not np.ptp(scores):
+        return {}
+    positives, negatives = scores[bona_fide], scores[~bona_fide]
+    return {
+        "threshold": eer(positives, negatives)[1],
+        "threshold_from": "equal error rate on validation",
+        "calibration": fit_calibration(positives, negatives).to_json(),
+    }
+
+
+def told(figures: dict[str, Any]) -> str:
+    """Returns the figures that a line of progress has room for."""
+    if figures["eer"] is None:
+        return f"accuracy {figures['accuracy']:.2%}"
+    return f"EER {figures['eer']:.2%}, min DCF {figures['min_dcf']:.4f}, accuracy {figures['accuracy']:.2%}"
+
+
+def write_scores(path: Path, split: SpeechSplit, scores: NDArray[np.float64], labels: tuple[str, ...]) -> None:
+    """Writes every recording's score as CSV, and beside it the official four columns of ASVspoof 2019."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["utterance", "speaker", "condition", "attack", "label", "score (higher = more bona fide)"])
+    columns = (split.speakers, split.conditions, split.attacks)
+    for row, name in enumerate(split.names):
+        texts = (column[row] for column in columns)
+        writer.writerow([name, *texts, labels[split.labels[row]], f"{scores[row]:.9g}"])
+    write_text(path, text.getvalue())
+    write_submission(path.with_suffix(".txt"), split, scores, "asvspoof2019")
+
+
+def _with_key(split: SpeechSplit, scores: NDArray[np.float64]) -> Iterator[str]:
+    for row, name in enumerate(split.names):
+        yield f"{name} {split.attacks[row]} {_KEYS[split.labels[row]]} {scores[row]:.9g}"
+
+
+def _alone(split: SpeechSplit, scores: NDArray[np.float64]) -> Iterator[str]:
+    for name, score in zip(split.names, scores, strict=True):
+        yield f"{name} {score:.9g}"
+
+
+def _tabbed(split: SpeechSplit, scores: NDArray[np.float64]) -> Iterator[str]:
+    yield "filename\tcm-score"
+    for name, score in zip(split.names, scores, strict=True):
+        yield f"{name}\t{score:.9g}"
+
+
+# the beginning of a corpus' name -> its challenge's form; the others take name and score
+_FORMS: dict[str, Callable[[SpeechSplit, NDArray[np.float64]], Iterator[str]]] = {
+    "asvspoof2019": _with_key,
+    "asvspoof5": _tabbed,
+}
+
+
+def write_submission(path: Path, split: SpeechSplit, scores: NDArray[np.float64], dataset: str) -> None:
+    """Writes a score file as a challenge asks for it; a score is higher for bona fide speech in all of them.
+
+    ASVspoof 2019: `utterance attack key score`; ASVspoof 5: `filename<TAB>cm-score` with that header; ASVspoof 2015,
+    2017, 2021 and others: `utterance score`.
+
+    Args:
+        path: Where to write.
+        split: The recordings.
+        scores: `(recordings,)`.
+        dataset: The name of the corpus, as in `lightcnn.datasets.CORPORA`.
+    """
+    form = next((form for name, form in _FORMS.items() if dataset.startswith(name)), _alone)
+    write_text(path, "\n".join(form(split, scores)) + "\n")

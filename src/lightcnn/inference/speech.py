@@ -1,0 +1,231 @@
+"""Audio files and streams in, scores out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcnn.calibration import Calibration
+from lightcnn.decoding import AUDIO_SUFFIXES, audio_blocks, audio_info, decode_audio, fit_length, list_files
+from lightcnn.errors import DataError, ModelFileError
+from lightcnn.inference import Predictor
+
+__all__ = ["SpeechPredictor", "Stream"]
+
+_BATCH = 32
+_LONGEST_S = 60.0  # a longer file is scored in equal pieces no longer than this
+_ROUNDING_S = 0.5  # rows are padded to a multiple of this, so that a backend does not compile for every length
+
+
+class SpeechPredictor(Predictor):
+    """A trained countermeasure with all it needs to listen to recordings: sampling rate, length, threshold.
+
+    Args:
+        model: A `keras.Model` from samples to scores.
+        metadata: What `train` wrote beside it: `sampling_rate` and `input`, maybe `threshold` and `calibration`.
+
+    Attributes:
+        sampling_rate: In Hz.
+        window_samples: What the model was trained on, and the length of a window.
+        threshold: Scores above it are called bona fide.
+
+    Example:
+    >>> predictor = Predictor.load("runs/asvspoof2019_la/20261124-120000")
+    >>> [row["score"] for row in predictor.predict(["call.wav"])]
+    [3.21]
+    """
+
+    def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
+        described: Any = metadata.get("input")
+        try:
+            self.sampling_rate, self.window_samples = int(metadata["sampling_rate"]), int(described["window_samples"])
+            self._pad, self.threshold = str(described["pad"]), float(metadata.get("threshold", 0.0))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                "A model file of a countermeasure must have `sampling_rate`, and `input` with `window_samples` and "
+                f"`pad`. Received: {str(metadata)[:200]}"
+            ) from error
+        if len(model.output_shape) != 1 or [len(tensor.shape) for tensor in model.inputs] not in ([2], [2, 1]):
+            raise ModelFileError(
+                "Expected a model from samples (batch, samples), maybe with lengths (batch,), to scores (batch,). "
+                f"Received: input {model.input_shape}, output {model.output_shape}"
+            )
+        self.metadata = metadata
+        calibration = metadata.get("calibration")
+        self.calibration = None if calibration is None else Calibration.from_json(calibration)
+        self._model, self._any_length = model, len(model.inputs) == 2
+
+    def predict(self, files: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
+        """Listens to recordings one batch at a time; memory does not grow with their number or length.
+
+        A network of fixed size hears the beginning of a file, repeated or filled up as in training. One of any length
+        hears all of it; a file of more than 60 s is heard in equal pieces, and its score is their mean.
+
+        Args:
+            files: Audio files of any rate and number of channels.
+
+        Yields:
+            A dictionary a file, in order: `file`, `score` (higher = more bona fide), `llr` (None without calibration),
+            `label`, `threshold`, and `changes` (what was converted, or an empty string). A file that could not be read
+            gives `file` and `error`.
+        """
+        remaining = iter(files)
+        while batch := list(islice(remaining, _BATCH)):
+            rows: list[dict[str, Any]] = []
+            heard: list[NDArray[np.float32]] = []
+            for file in batch:
+                try:
+                    changes, recording = self._hear(Path(file))
+                except DataError as error:
+                    rows.append({"file": str(file), "error": str(error)})
+                else:
+                    known = {"score": recording} if isinstance(recording, float) else {}
+                    heard += [] if isinstance(recording, float) else [recording]
+                    rows.append({"file": str(file), "changes": changes, **known})
+            scores = iter(self.score(heard))
+            for row in rows:
+                yield (
+                    row
+                    if "error" in row
+                    else {**row, **self.judged(row["score"] if "score" in row else float(next(scores)))}
+                )
+
+    def judged(self, score: float) -> dict[str, Any]:
+        """Returns `score` with `llr`, `label` and `threshold`."""
+        llr = None if self.calibration is None else float(self.calibration.llr([score])[0])
+        label = "bonafide" if score > self.threshold else "spoof"
+        return {"score": score, "llr": llr, "label": label, "threshold": self.threshold}
+
+    def _hear(self, path: Path) -> tuple[str, NDArray[np.float32] | float]:
+        """Returns what was converted, and the samples; of a file too long to hear at once, its score."""
+        info = audio_info(path)
+        changes, rate = info.changes(self.sampling_rate), self.sampling_rate
+        if not self._any_length:
+            return changes, decode_audio(path, rate, num_samples=self.window_samples)
+        longest = round(_LONGEST_S * rate)
+        # A header without a length is of a stream: it is taken for a long one.
+        total = math.inf if info.num_samples is None else info.num_samples * rate / info.sampling_rate
+        if total <= longest:
+            return changes, decode_audio(path, rate)
+        size = longest if total == math.inf else math.ceil(total / math.ceil(total / longest))
+        scores = [float(self.score([block])[0]) for block in audio_blocks(path, rate, size)]
+        return changes, float(np.mean(scores))
+
+    def score(self, recordings: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Returns the scores of recordings that are arrays already, as if each were scored alone.
+
+        Args:
+            recordings: Arrays `(samples,)`, float32 in [-1, 1], at the model's sampling rate, at least one sample each.
+
+        Returns:
+            `(recordings,)` float32; higher = more bona fide.
+        """
+        if not recordings:
+            return np.zeros(0, np.float32)
+        if not self._any_length:
+            return self._run([np.stack([fit_length(one, self.window_samples, pad=self._pad) for one in recordings])])
+        # Recordings of like length share a batch, so that little is computed on padding.
+        order = sorted(range(len(recordings)), key=lambda index: len(recordings[index]))
+        scores, step = np.zeros(len(recordings), np.float32), int(_ROUNDING_S * self.sampling_rate)
+        budget = _LONGEST_S * self.sampling_rate
+        while order:
+            count = 1
+            while count < min(_BATCH, len(order)) and (count + 1) * len(recordings[order[count]]) <= budget:
+                count += 1
+            chosen, order = order[:count], order[count:]
+            lengths = np.array([len(recordings[index]) for index in chosen], np.int32)
+            samples = np.zeros((count, math.ceil(lengths.max() / step) * step), np.float32)
+            for row, index in enumerate(chosen):
+                samples[row, : lengths[row]] = recordings[index]
+            scores[chosen] = self._run([samples, lengths])
+        return scores
+
+    def _run(self, inputs: list[NDArray[Any]]) -> NDArray[np.float32]:
+        return np.asarray(self._model.predict_on_batch(inputs if self._any_length else inputs[0]), np.float32)
+
+    def windows(self, path: Path | str, step_s: float | None = None) -> Iterator[dict[str, float]]:
+        """Scores a file window by window, in bounded memory.
+
+        Args:
+            path: An audio file.
+            step_s: Seconds from one window's start to the next; None for half a window.
+
+        Yields:
+            `start_s`, `end_s` and `score` of each window, as `Stream` gives them.
+        """
+        stream = Stream(self, step_s)
+        for block in audio_blocks(path, self.sampling_rate, 8 * self.window_samples):
+            yield from stream.push(block)
+        yield from stream.finish()
+
+    def files_in(self, folder: Path) -> list[Path]:
+        """Lists the recordings in and below a folder, sorted.
+
+        Raises:
+            DataError: If there is none.
+        """
+        return list_files(folder, AUDIO_SUFFIXES, "recording")[0]
+
+
+class Stream:
+    """Scores of overlapping windows while samples come in, in chunks of any size.
+
+    A window is as long as what the model was trained on. Samples that no whole window covers at the end are covered by
+    a last window that ends with them; audio that is shorter than a window is scored as a file of its own.
+
+    Args:
+        predictor: A `SpeechPredictor`.
+        step_s: Seconds from one window's start to the next, at most a window; None for half a window.
+
+    Example:
+    >>> stream = Stream(predictor)
+    >>> for chunk in microphone:
+    ...     for window in stream.push(chunk):
+    ...         print(window["start_s"], window["score"])
+    """
+
+    def __init__(self, predictor: SpeechPredictor, step_s: float | None = None) -> None:
+        window, rate = predictor.window_samples, predictor.sampling_rate
+        step = window // 2 if step_s is None else round(step_s * rate)
+        if not 1 <= step <= window:
+            raise ValueError(
+                f"`step_s` must be above 0 and at most a window, {window / rate:g} s. Received: step_s={step_s}"
+            )
+        self._predictor, self._window, self._step = predictor, window, step
+        self._buffer = np.zeros(0, np.float32)
+        self._first = 0  # the position of the buffer's first sample
+        self._next = 0  # where the next window starts
+
+    def push(self, samples: NDArray[np.float32]) -> list[dict[str, float]]:
+        """Takes samples `(samples,)` at the model's rate and returns the windows that they complete."""
+        self._buffer = np.concatenate([self._buffer, np.asarray(samples, np.float32)])
+        end = self._first + len(self._buffer)
+        starts = range(self._next, end - self._window + 1, self._step)
+        scored = self._scored(starts)
+        self._next += len(starts) * self._step
+        # A last window may still need the samples before its end.
+        keep = max(self._first, min(self._next, end - self._window))
+        self._buffer, self._first = self._buffer[keep - self._first :], keep
+        return scored
+
+    def finish(self) -> list[dict[str, float]]:
+        """Returns the last window, if samples are left that no window covered; the stream starts anew."""
+        end, covered = self._first + len(self._buffer), self._next - self._step + self._window if self._next else 0
+        scored = self._scored([max(0, end - self._window)]) if end > covered else []
+        self._buffer, self._first, self._next = np.zeros(0, np.float32), 0, 0
+        return scored
+
+    def _scored(self, starts: Iterable[int]) -> list[dict[str, float]]:
+        starts = list(starts)
+        pieces = [self._buffer[start - self._first :][: self._window] for start in starts]
+        rate, scores = self._predictor.sampling_rate, self._predictor.score(pieces)
+        return [
+            {"start_s": start / rate, "end_s": (start + len(piece)) / rate, "score": float(score)}
+            for start, piece, score in zip(starts, pieces, scores, strict=True)
+        ]

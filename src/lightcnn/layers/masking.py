@@ -1,0 +1,148 @@
+"""What keeps the padding of a batch out of a file's score: a mask of frames, and frames that are repeated or zeroed."""
+
+import keras
+from keras import ops
+
+__all__ = ["FrameMask", "MaskedBatchNormalization", "RepeatShort", "ZeroPadding"]
+
+
+def _check_positive(name, value):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class FrameMask(keras.layers.Layer):
+    """Tells which frames of a padded batch are the file's own, also after pooling.
+
+    A pooling that drops the odd frame at the end keeps `length // 2` frames, and `length // stride` after several.
+
+    Args:
+        stride: Integer. Frames of `lengths` that one frame here stands for.
+
+    Input shape:
+        `features` `(batch, frames, ...)`; `lengths` `(batch,)`, integers, in frames before any pooling.
+
+    Output shape:
+        `(batch, frames)`, boolean.
+
+    Example:
+    >>> lightcnn.layers.FrameMask(2)(np.zeros((2, 3, 8)), np.array([6, 3])).numpy()
+    array([[ True,  True,  True],
+           [ True, False, False]])
+    """
+
+    def __init__(self, stride=1, **kwargs):
+        _check_positive("stride", stride)
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def compute_output_shape(self, features_shape, lengths_shape):
+        return tuple(features_shape[:2])
+
+    def compute_output_spec(self, features, lengths):
+        return keras.KerasTensor(self.compute_output_shape(features.shape, lengths.shape), dtype="bool")
+
+    def call(self, features, lengths):
+        frames = ops.arange(ops.shape(features)[1], dtype="int32")
+        return frames[None, :] < ops.cast(lengths, "int32")[:, None] // self.stride
+
+    def get_config(self):
+        return {**super().get_config(), "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class ZeroPadding(keras.layers.Layer):
+    """Sets the frames outside a mask to zero, which is what a convolution finds beyond the end of a file alone.
+
+    Input shape:
+        `features` `(batch, frames, ...)`; `is_valid` `(batch, frames)`, boolean.
+
+    Output shape:
+        As `features`.
+
+    Example:
+    >>> lightcnn.layers.ZeroPadding()(np.ones((1, 3, 1)), np.array([[True, True, False]])).numpy().ravel()
+    array([1., 1., 0.], dtype=float32)
+    """
+
+    def compute_output_shape(self, features_shape, is_valid_shape):
+        return tuple(features_shape)
+
+    # Not named `mask`, which Keras would take for a mask that it made itself.
+    def call(self, features, is_valid):
+        is_valid = ops.reshape(is_valid, (*ops.shape(is_valid), *[1] * (len(features.shape) - 2)))
+        # A choice, since a product would keep NaN and infinity of the padding.
+        return ops.where(is_valid, features, ops.zeros_like(features))
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class MaskedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch norm of images, whose statistics in training leave padded frames out.
+
+    Args:
+        momentum, epsilon, center, scale, ...: As in `keras.layers.BatchNormalization`.
+
+    Input shape:
+        `features` `(batch, frames, height, channels)`; `is_valid` `(batch, frames)`, boolean.
+
+    Output shape:
+        As `features`.
+
+    Example:
+    >>> is_valid = lightcnn.layers.FrameMask()(images, lengths)
+    >>> lightcnn.layers.MaskedBatchNormalization(scale=False, center=False)(images, is_valid)
+    """
+
+    # Keras' own `mask` argument would travel on to layers after this one, which have no use for it.
+    def call(self, features, is_valid, training=None):
+        return super().call(features, training=training, mask=is_valid[..., None])
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class RepeatShort(keras.layers.Layer):
+    """Repeats files that are too short for the poolings of a network, from their start, up to a minimum.
+
+    A file of at least `minimum` frames stays as it is. Lengths are first brought into `1 ... frames`, so a file of
+    length 0 counts as its first frame.
+
+    Args:
+        minimum: Integer. Frames that the network needs.
+
+    Input shape:
+        `features` `(batch, frames, num_features)`; `lengths` `(batch,)`, integers, in frames.
+
+    Output shape:
+        `(batch, max(frames, minimum), num_features)` and `(batch,)`, int32, at least `minimum`.
+
+    Example:
+    >>> features, lengths = lightcnn.layers.RepeatShort(5)(np.array([[[1.0], [2.0], [0.0]]]), np.array([2]))
+    >>> features.numpy().ravel(), lengths.numpy()
+    (array([1., 2., 1., 2., 1.], dtype=float32), array([5], dtype=int32))
+    """
+
+    def __init__(self, minimum=16, **kwargs):
+        _check_positive("minimum", minimum)
+        super().__init__(**kwargs)
+        self.minimum = minimum
+
+    def compute_output_shape(self, features_shape, lengths_shape):
+        batch, frames, num_features = features_shape
+        return (batch, None if frames is None else max(frames, self.minimum), num_features), tuple(lengths_shape)
+
+    def compute_output_spec(self, features, lengths):
+        shape, lengths_shape = self.compute_output_shape(features.shape, lengths.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype), keras.KerasTensor(lengths_shape, dtype="int32")
+
+    def call(self, features, lengths):
+        lengths = ops.clip(ops.cast(lengths, "int32"), 1, ops.shape(features)[1])
+        frames = ops.arange(self.minimum, dtype="int32")[None, :]
+        is_short = lengths[:, None] < self.minimum
+        source = ops.where(is_short, frames % lengths[:, None], frames)
+        # Only the first `minimum` frames of a row can change; the padding makes sure that there are so many.
+        start = ops.pad(features[:, : self.minimum], [[0, 0], [0, self.minimum], [0, 0]])[:, : self.minimum]
+        start = ops.take_along_axis(start, source[:, :, None], axis=1)
+        return ops.concatenate([start, features[:, self.minimum :]], axis=1), ops.maximum(lengths, self.minimum)
+
+    def get_config(self):
+        return {**super().get_config(), "minimum": self.minimum}

@@ -1,0 +1,131 @@
+"""What training needs for pictures: networks and batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcnn.augmentation import augment_images
+from lightcnn.datasets import ImageDataset, Split
+from lightcnn.errors import RecipeError
+from lightcnn.models import lcnn
+from lightcnn.runs import Recipe
+from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
+
+__all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
+
+VALIDATION_BATCH = 256
+
+_MODELS = {"lcnn": lcnn}
+
+
+def build_networks(
+    recipe: Recipe, data: ImageDataset, preprocessing: list[Any] | None = None
+) -> tuple[Networks, list[str]]:
+    """Builds both networks for a recipe and its data.
+
+    Args:
+        recipe: What to train.
+        data: Decides the shape, the classes and the scaling.
+        preprocessing: Scale and offset of a training that goes on; its weights come from the checkpoint then.
+
+    Returns:
+        The networks, and notes on what `initial_weights` brought.
+
+    Raises:
+        RecipeError: If the pictures, `initial_weights` or `freeze` do not fit the network.
+    """
+    initial = None
+    if preprocessing is None:
+        initial = load_initial(recipe)
+        preprocessing = _normalization(recipe, data.train) if initial is None else _preprocessing_of(initial)
+    scale, offset = preprocessing
+    arguments: dict[str, Any] = {
+        "input_shape": tuple(int(size) for size in data.train.images.shape[1:]),
+        "num_classes": len(data.labels),
+        "dropout": recipe.dropout,
+        "batch_norm_momentum": recipe.batch_norm_momentum,
+        "kernel_initializer": recipe.kernel_initializer,
+        "scale": scale,
+        "offset": offset,
+        "name": recipe.model,
+    }
+    try:
+        with dtype_policy(recipe.precision):
+            trained = _MODELS[recipe.model](**arguments, classifier_activation=None)
+        with dtype_policy("float32"):
+            saved = _MODELS[recipe.model](**arguments)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    notes = [] if initial is None else take_weights(initial, trained, recipe.initial_weights)
+    freeze(trained, recipe.freeze)
+    metadata = {
+        "format": 1,
+        "task": recipe.task,
+        "recipe": recipe.name,
+        "dataset": data.name,
+        "labels": list(data.labels),
+        "input": {
+            "shape": list(arguments["input_shape"]),
+            "dtype": str(data.train.images.dtype),
+        },
+    }
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    return Networks(trained, saved, loss, "accuracy", metadata, [scale, offset]), notes
+
+
+def _normalization(recipe: Recipe, split: Split) -> list[Any]:
+    """Returns the scale and offset of the network's first layer: for all channels, or one each."""
+    if recipe.normalization == "unit":
+        return [1 / 255 if split.images.dtype == np.uint8 else 1.0, 0.0]
+    first = split.take(slice(0, 1))[0, 0, 0].astype(np.float64)
+    total = np.zeros(split.images.shape[-1])
+    squares, count = np.zeros_like(total), 0
+    for start in range(0, len(split), 1024):
+        # Measured from the first pixel, a channel that never changes has a variance of exactly 0.
+        pictures = split.take(slice(start, start + 1024)) - first
+        total += pictures.sum(axis=(0, 1, 2))
+        squares += np.square(pictures).sum(axis=(0, 1, 2))
+        count += pictures[..., 0].size
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    deviation[deviation == 0] = 1.0
+    mean += first
+    return [(1 / deviation).tolist(), (-mean / deviation).tolist()]
+
+
+def _preprocessing_of(model: Any) -> list[Any]:
+    """Weights only fit the scale of the pictures that they were trained on, so it comes along."""
+    layers = [layer for layer in model.layers if layer.name == "preprocessing"]
+    return [layers[0].scale, layers[0].offset] if layers else [1.0, 0.0]
+
+
+def training_batch(
+    recipe: Recipe, data: ImageDataset, positions: NDArray[np.int64], generator: np.random.Generator
+) -> tuple[Any, Any]:
+    """Returns augmented pictures `(batch, height, width, channels)` and one-hot labels `(batch, classes)`."""
+    pictures = augment_images(
+        data.train.take(positions),
+        generator,
+        max_shift=recipe.max_shift,
+        max_rotation_degrees=recipe.max_rotation_degrees,
+        max_zoom=recipe.max_zoom,
+        flip=recipe.flip,
+        cutout=recipe.cutout,
+    )
+    return pictures.astype(np.float32), _one_hot(data.train.labels[positions], len(data.labels))
+
+
+def validation_batch(recipe: Recipe, data: ImageDataset, positions: NDArray[np.int64]) -> tuple[Any, Any]:
+    """Returns the validation pictures as they are, and one-hot labels."""
+    split: Split = data.split("validation")
+    return split.take(positions).astype(np.float32), _one_hot(split.labels[positions], len(data.labels))
+
+
+def _one_hot(labels: Any, num_classes: int) -> Any:
+    rows = np.zeros((len(labels), num_classes), np.float32)
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows

@@ -1,0 +1,181 @@
+"""What training needs for speech: networks from samples to scores, and batches decoded from the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from lightcnn import models
+from lightcnn.augmentation import augment_audio
+from lightcnn.datasets import SpeechDataset, SpeechSplit
+from lightcnn.decoding import audio_info, decode_audio, fit_length
+from lightcnn.errors import RecipeError, nearest
+from lightcnn.frontends import PRESETS
+from lightcnn.losses import loss_for
+from lightcnn.models import from_samples
+from lightcnn.runs import Recipe
+from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
+
+__all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
+
+VALIDATION_BATCH = 32
+_OC_DECISION = 0.55  # halfway between OC-softmax's margins
+
+
+def build_networks(
+    recipe: Recipe, data: SpeechDataset, preprocessing: list[Any] | None = None
+) -> tuple[Networks, list[str]]:
+    """Builds both networks for a recipe and its data.
+
+    Args:
+        recipe: What to train.
+        data: Decides the classes' weights.
+        preprocessing: An empty list for a training that goes on, whose weights come from the checkpoint.
+
+    Returns:
+        The networks, and notes on what `initial_weights` brought.
+
+    Raises:
+        RecipeError: If a name is unknown, or front end, network, `initial_weights` and `freeze` do not fit.
+    """
+    if recipe.front_end not in PRESETS:
+        raise RecipeError(
+            f"front_end must be one of {', '.join(PRESETS)}.{nearest(recipe.front_end, PRESETS)} "
+            f"Received: front_end={recipe.front_end!r}"
+        )
+    if not data.train:
+        raise RecipeError(f"{data.name} at {data.source} has nothing to train on. It has: {', '.join(data.splits)}.")
+    initial = load_initial(recipe) if preprocessing is None else None
+    try:
+        with dtype_policy(recipe.precision):
+            trained = _network(recipe, "raw")
+        with dtype_policy("float32"):
+            saved = _network(recipe, "score")
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    notes = [] if initial is None else take_weights(initial, trained, recipe.initial_weights)
+    freeze(trained, recipe.freeze)
+    metadata = {
+        "format": 1,
+        "task": recipe.task,
+        "recipe": recipe.name,
+        "dataset": data.name,
+        "labels": list(data.labels),
+        "sampling_rate": _sampling_rate(recipe),
+        "score": "higher = more bona fide",
+        "input": {"window_samples": _num_samples(recipe), "pad": recipe.pad},
+    }
+    settings: dict[str, Any] = {}
+    if recipe.balanced:
+        counts = np.bincount(data.train.labels, minlength=2)
+        settings["class_weights"] = (len(data.train) / (2 * counts)).tolist()
+    return Networks(trained, saved, loss_for(recipe.head, **settings), _accuracy(recipe.head), metadata, []), notes
+
+
+def _network(recipe: Recipe, output: str) -> Any:
+    front_end = PRESETS[recipe.front_end]()
+    shape: Any = front_end.num_features
+    if _is_fixed(recipe):
+        shape = (front_end.num_frames(_num_samples(recipe)), front_end.num_features)
+    build = getattr(models, recipe.model)
+    return from_samples(front_end, build(shape, head=recipe.head, output=output, dropout=recipe.dropout))
+
+
+def _is_fixed(recipe: Recipe) -> bool:
+    return recipe.model in ("stc2019", "stc2017", "lcnn_fixed")
+
+
+def _sampling_rate(recipe: Recipe) -> int:
+    return int(PRESETS[recipe.front_end]().sampling_rate)
+
+
+def _num_samples(recipe: Recipe) -> int:
+    """Returns the samples that a training step sees: the fewest that give the frames of `duration_s`."""
+    front_end = PRESETS[recipe.front_end]()
+    asked = round(recipe.duration_s * front_end.sampling_rate)
+    return int(front_end.samples_for(front_end.num_frames(asked)))
+
+
+def _accuracy(head: str) -> Callable[[Any, Any], Any]:
+    """Returns the share of right decisions at the head's own threshold, as a Keras metric."""
+
+    def accuracy(y_true: Any, outputs: Any) -> Any:
+        if len(outputs.shape) == 3:  # A-softmax: logits without and with the margin
+            outputs = outputs[..., 0]
+        if outputs.shape[-1] == 2:
+            decision = ops.argmax(outputs, axis=-1)
+        else:
+            decision = outputs[:, 0] > (_OC_DECISION if head == "oc_softmax" else 0.0)
+        return ops.cast(
+            ops.equal(ops.cast(decision, "int32"), ops.cast(ops.reshape(y_true, (-1,)), "int32")), "float32"
+        )
+
+    return accuracy
+
+
+def training_batch(
+    recipe: Recipe, data: SpeechDataset, positions: NDArray[np.int64], generator: np.random.Generator
+) -> tuple[Any, Any]:
+    """Returns augmented crops `(batch, samples)`, for networks of any length with `(batch,)` lengths, and labels."""
+    samples, lengths, labels = _read(recipe, data.split("train"), positions, recipe.crop, generator)
+    samples = augment_audio(
+        samples,
+        _sampling_rate(recipe),
+        generator,
+        codecs=recipe.codecs,
+        **{key: getattr(recipe, key) for key in _AMOUNTS},
+    )
+    return _inputs(recipe, samples, lengths), labels
+
+
+_AMOUNTS = ("room", "noise", "convolutive", "impulsive", "stationary", "max_gain_db", "codec")
+
+
+def validation_batch(recipe: Recipe, data: SpeechDataset, positions: NDArray[np.int64]) -> tuple[Any, Any]:
+    """Returns the beginnings of the validation recordings, and their labels."""
+    samples, lengths, labels = _read(recipe, data.split("validation"), positions, "first", None)
+    return _inputs(recipe, samples, lengths), labels
+
+
+def _inputs(recipe: Recipe, samples: NDArray[np.float32], lengths: NDArray[np.int32]) -> Any:
+    return samples if _is_fixed(recipe) else (samples, lengths)
+
+
+def _read(
+    recipe: Recipe,
+    split: SpeechSplit,
+    positions: NDArray[np.int64],
+    crop: str,
+    generator: np.random.Generator | None,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+    sampling_rate, num_samples = _sampling_rate(recipe), _num_samples(recipe)
+    samples = np.zeros((len(positions), num_samples), np.float32)
+    lengths = np.zeros(len(positions), np.int32)
+    for row, position in enumerate(positions):
+        piece = _piece(split.path(int(position)), sampling_rate, num_samples, crop, generator)
+        lengths[row] = len(piece)
+        samples[row] = fit_length(piece, num_samples, pad=recipe.pad if _is_fixed(recipe) else "zero")
+    return samples, lengths, split.labels[positions].astype(np.int32)
+
+
+def _piece(
+    path: Path, sampling_rate: int, num_samples: int, crop: str, generator: np.random.Generator | None
+) -> NDArray[np.float32]:
+    """Decodes at most `num_samples` of a recording; only what is wanted is read."""
+    # One number a recording whatever its length, so that a file does not move the crops of those after it.
+    place = {"first": 0.0, "centre": 0.5}.get(crop, generator.random() if generator is not None else 0.0)
+    if not place:
+        return decode_audio(path, sampling_rate, num_samples=num_samples)
+    info = audio_info(path)
+    if info.encoding.startswith("MP3"):  # its header may promise more than there is, so its end is not known before
+        samples = decode_audio(path, sampling_rate)
+        start = int(place * max(0, len(samples) - num_samples))
+        return samples[start : start + num_samples]
+    available = info.num_samples * sampling_rate // info.sampling_rate
+    start = int(place * max(0, available - num_samples))
+    return decode_audio(path, sampling_rate, start=start, num_samples=num_samples)
