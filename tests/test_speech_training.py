@@ -57,13 +57,17 @@ def without_compiling(monkeypatch):
     monkeypatch.setattr(keras.Model, "run_eagerly", always, raising=False)
 
 
-@cache  # one for all test files of a session
 def small_run(tmp_path_factory):
-    """Returns a finished run on a small part of real data, and its corpus."""
-    corpus = write_corpus(tmp_path_factory.mktemp("corpus"))
+    """Returns a finished run on a small part of real data, and its corpus; one for all test files of a session."""
+    return _small_run(tmp_path_factory.getbasetemp() / "speech")
+
+
+@cache
+def _small_run(folder):
+    corpus = write_corpus(folder / "corpus")
     with pytest.MonkeyPatch.context() as patch:
         without_compiling(patch)
-        return train(recipe(), tmp_path_factory.mktemp("runs") / "run", corpus, quiet=True), corpus
+        return train(recipe(), folder / "run", corpus, quiet=True), corpus
 
 
 @pytest.fixture(autouse=True)
