@@ -102,8 +102,11 @@ def test_asv_scores_beside_the_protocols_give_the_t_dcf(run, corpus, tmp_path):
     other = tmp_path / "corpus"
     shutil.copytree(corpus, other, symlinks=True)
     generator = np.random.default_rng(0)
-    lines = [f"- {kind} {value:.4f}" for kind, mean in (("target", 4), ("nontarget", -4)) for value in
-             generator.normal(mean, 1.0, 50)]
+    lines = [
+        f"- {kind} {value:.4f}"
+        for kind, mean in (("target", 4), ("nontarget", -4))
+        for value in generator.normal(mean, 1.0, 50)
+    ]
     lines += [f"A07 spoof {value:.4f}" for value in generator.normal(2, 1, 50)]
     asv = other / "ASVspoof2019_LA_asv_scores" / "ASVspoof2019.LA.asv.eval.gi.trl.scores.txt"
     asv.parent.mkdir()
@@ -258,7 +261,9 @@ def test_rates_of_groups_against_an_independent_computation(trials):
 def test_accuracy_and_calibrated_figures(trials):
     split, scores = trials
     plain = detection_figures(scores, split, threshold=1.0)
-    assert plain["accuracy"] == np.mean([(s > 1.0) == bool(label) for s, label in zip(scores, split.labels, strict=True)])
+    assert plain["accuracy"] == np.mean(
+        [(s > 1.0) == bool(label) for s, label in zip(scores, split.labels, strict=True)]
+    )
     assert plain["act_dcf"] is plain["cllr"] is plain["min_tdcf"] is None
     llrs = 1.5 * scores - 2.0
     figures = detection_figures(scores, split, calibration=Calibration((1.5,), -2.0))

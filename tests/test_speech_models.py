@@ -10,7 +10,6 @@ from lightcnn import frontends
 from lightcnn.layers import HEADS, score_of
 from lightcnn.losses import loss_for
 from lightcnn.models import (
-    embedding_of,
     from_samples,
     lcnn_attention,
     lcnn_fixed,
@@ -315,7 +314,7 @@ def test_samples_and_their_embedding_are_saved(tmp_path):
     outputs = run(model, *inputs)
     np.testing.assert_array_equal(run(loaded, *inputs), outputs)
     kernel, bias = network.get_layer("head").get_weights()
-    embedder = embedding_of(loaded)
+    embedder = keras.Model(loaded.inputs, loaded.get_layer("embedding").output)
     assert embedder.output_shape == (None, 64)
     np.testing.assert_allclose(
         as_numpy(embedder(inputs)) @ kernel + bias, as_numpy(model(inputs)), rtol=1e-4, atol=1e-5
@@ -324,7 +323,7 @@ def test_samples_and_their_embedding_are_saved(tmp_path):
 
 def test_embeddings_of_features():
     network = stc2019((16, 16))
-    assert embedding_of(network).output_shape == (None, 80)
+    assert network.get_layer("embedding").output.shape == (None, 80)
 
 
 @pytest.mark.parametrize(("frames", "num_samples"), [(600, 77_870), (16, 1_950)])

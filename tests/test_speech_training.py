@@ -215,9 +215,7 @@ def own(**values):
 
 
 def batch(settings, data, seed=0):
-    inputs, labels = speech.training_batch(
-        settings, data, np.arange(len(data.train)), np.random.default_rng(seed)
-    )
+    inputs, labels = speech.training_batch(settings, data, np.arange(len(data.train)), np.random.default_rng(seed))
     return inputs, labels
 
 
@@ -272,7 +270,9 @@ def test_other_seeds_give_other_crops_and_orders(ramps):
 
 
 @pytest.mark.parametrize(
-    ("pad", "tail"), [("repeat", [0, 1, 2]), ("zero", [0, 0, 0]), ("edge", [3999, 3999, 3999])], ids=lambda one: str(one)
+    ("pad", "tail"),
+    [("repeat", [0, 1, 2]), ("zero", [0, 0, 0]), ("edge", [3999, 3999, 3999])],
+    ids=lambda one: str(one),
 )
 def test_networks_of_fixed_size_get_short_files_filled(ramps, pad, tail):
     samples, _ = batch(own(model="lcnn_fixed", pad=pad), ramps)
@@ -306,9 +306,7 @@ def test_validation_takes_the_beginnings(ramps, tmp_path):
     assert labels.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(
-    "key", ["room", "noise", "convolutive", "impulsive", "stationary", "max_gain_db", "codec"]
-)
+@pytest.mark.parametrize("key", ["room", "noise", "convolutive", "impulsive", "stationary", "max_gain_db", "codec"])
 def test_every_augmentation_reaches_the_batch(ramps, key):
     (plain, _), _ = batch(own(), ramps)
     changed, again = (batch(own(**{key: 1.0}), ramps)[0][0] for _ in range(2))

@@ -71,7 +71,9 @@ def evaluate(
             measured, scores = _measure_own(run, data, (split,), bar, known)
             figures: dict[str, Any] = measured[split]
         else:
-            bar.say(f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are.")
+            bar.say(
+                f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are."
+            )
             figures, scores = task.measure(Predictor.load(run.folder), data, split, bar)
             task.write_scores(run.folder / "scores-other.csv", data.split(split), scores, data.labels)
             report = run.folder / "report-other.html"

@@ -1,6 +1,9 @@
 """Other people's checkpoints -> our models."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 from lightcnn.errors import ModelFileError
 from lightcnn.files import file_digest
@@ -14,7 +17,7 @@ __all__ = ["convert", "read_torch_checkpoint"]
 _KNOWN = {"NII's LFCC-LCNN-LSTM with a sigmoid": (is_nii_lcnn_lstm, nii_lcnn_lstm)}
 
 
-def convert(checkpoint, output):
+def convert(checkpoint: Path | str, output: Path | str) -> dict[str, Any]:
     """Converts other people's PyTorch checkpoint to a `.keras` file of this package.
 
     Neither PyTorch nor any code in the file is needed or run. Which network it is, its weights' names tell. Known is
@@ -46,7 +49,7 @@ def convert(checkpoint, output):
             model, metadata = build(weights)
             metadata["checkpoint"] = {"file": checkpoint.name, "sha256": file_digest(checkpoint)}
             save_model(model, output, metadata)
-            return metadata
+            return dict(metadata)
     names = ", ".join(list(weights)[:5])
     raise ModelFileError(
         f"{checkpoint} holds weights of a network that is not known. Known: {', '.join(_KNOWN)}. "

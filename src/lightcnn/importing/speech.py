@@ -1,6 +1,7 @@
 """Other people's countermeasures -> ours."""
 
 from lightcnn import frontends
+from lightcnn.datasets import SPEECH_LABELS
 from lightcnn.errors import ModelFileError
 from lightcnn.models import from_samples, lcnn_lstm_sum
 
@@ -62,10 +63,11 @@ def nii_lcnn_lstm(weights):
     metadata = {
         "format": 1,
         "task": "voice anti-spoofing",
-        "labels": ["spoof", "bona fide"],
+        "labels": list(SPEECH_LABELS),
         "score": "higher = more bona fide",
         "head": "sigmoid",
         "sampling_rate": 16000,
+        "input": {"window_samples": 64000, "pad": "repeat"},
         "source": "NII (Yamagishi laboratory), LFCC-LCNN-LSTM-sum with sigmoid, https://arxiv.org/abs/2103.11326",
     }
     return from_samples(frontends.lfcc_nii(name="front_end"), network), metadata

@@ -4,7 +4,6 @@ from lightcnn.models.image import lcnn
 from lightcnn.models.mixtures import GaussianMixtures, fit_gaussian_mixtures, load_gaussian_mixtures
 from lightcnn.models.saving import load_model, read_metadata, save_model, write_metadata
 from lightcnn.models.speech import (
-    embedding_of,
     from_samples,
     lcnn_attention,
     lcnn_fixed,
@@ -15,7 +14,6 @@ from lightcnn.models.speech import (
 
 __all__ = [
     "GaussianMixtures",
-    "embedding_of",
     "fit_gaussian_mixtures",
     "from_samples",
     "lcnn",

@@ -5,10 +5,10 @@ import numpy as np
 
 from lightcnn.layers import MFMConv2D, MFMDense, fresh_initializer
 
-__all__ = ["lcnn"]
+__all__ = ["STC_2019_TRUNK", "lcnn"]
 
 # kernel size, channels after MFM, max-pooling after it, batch norm after that
-_LCNN = (
+STC_2019_TRUNK = (
     (5, 32, True, False),
     (1, 32, False, True),
     (3, 48, True, True),
@@ -81,7 +81,7 @@ def lcnn(
         # In float32 whatever the policy: bfloat16 holds 0 to 255 exactly, but not what they are scaled to.
         x = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
 
-    for index, (kernel_size, filters, pooled, normalized) in enumerate(_LCNN, start=1):
+    for index, (kernel_size, filters, pooled, normalized) in enumerate(STC_2019_TRUNK, start=1):
         x = MFMConv2D(
             filters, kernel_size, kernel_initializer=fresh_initializer(kernel_initializer), name=f"conv_{index}"
         )(x)

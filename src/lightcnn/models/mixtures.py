@@ -91,7 +91,7 @@ def fit_gaussian_mixtures(
     It needs scikit-learn; scoring does not. Variances get scikit-learn's 1e-6 more, so that none is zero.
 
     Args:
-        embeddings: `(files, channels)`, as `embedding_of` gives them.
+        embeddings: `(files, channels)`, as the layer `"embedding"` gives them.
         labels: `(files,)`, 1 for bona fide speech and 0 for spoofed.
         num_components: Integer. Gaussians a class, at most its files.
         seed: Integer. Equal seeds give equal mixtures.

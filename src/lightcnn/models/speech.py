@@ -7,7 +7,6 @@ bona fide speech.
 
 import keras
 
-from lightcnn.frontends import FrontEnd
 from lightcnn.layers import (
     AttentivePooling,
     FrameMask,
@@ -22,9 +21,9 @@ from lightcnn.layers import (
     new_head,
     score_of,
 )
-from lightcnn.models.image import _LCNN as _TRUNK_2019
+from lightcnn.models.image import STC_2019_TRUNK
 
-__all__ = ["embedding_of", "from_samples", "lcnn_attention", "lcnn_fixed", "lcnn_lstm_sum", "stc2017", "stc2019"]
+__all__ = ["from_samples", "lcnn_attention", "lcnn_fixed", "lcnn_lstm_sum", "stc2017", "stc2019"]
 
 # kernel size, channels after MFM, max-pooling after it, batch norm after that
 _TRUNK_2017 = (
@@ -106,7 +105,7 @@ def stc2019(
             f"Received: dropout_position={dropout_position!r}"
         )
     inputs, x = _fixed_image(name, input_shape, smallest=16)
-    x = _trunk(x, _TRUNK_2019, kernel_initializer, _NORM)
+    x = _trunk(x, STC_2019_TRUNK, kernel_initializer, _NORM)
     x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     layers = (
         keras.layers.Dense(160, kernel_initializer=fresh_initializer(kernel_initializer), name="dense"),
@@ -217,7 +216,7 @@ def lcnn_fixed(
     default_units, default_size = _nii_sizes(head)
     embedding_size = embedding_size or default_size
     inputs, x = _fixed_image(name, input_shape, smallest=16)
-    x = _trunk(x, _TRUNK_2019, kernel_initializer, _NORM_WITHOUT_SCALE)
+    x = _trunk(x, STC_2019_TRUNK, kernel_initializer, _NORM_WITHOUT_SCALE)
     x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     x = MFMDense(
@@ -381,30 +380,8 @@ def from_samples(front_end, network, name=None):
             f"The network {network.name!r} takes {num_features} features a frame, and the front end "
             f"{front_end.name!r} gives {features.shape[-1]}. Build the network for the front end's number."
         )
-    return keras.Model(inputs, network(network_inputs), name=name or network.name)
-
-
-def embedding_of(model):
-    """Returns a model that gives embeddings where a network of this module gives scores; it shares the weights.
-
-    Args:
-        model: A network of this module, or what `from_samples` made of one.
-
-    Returns:
-        A `keras.Model` from the same inputs to `(batch, channels)`.
-
-    Raises:
-        ValueError: If the model has no layer `"embedding"`.
-
-    Example:
-    >>> lightcnn.models.embedding_of(lightcnn.load_model("nii.keras")).output.shape
-    (None, 96)
-    """
-    networks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if not networks:
-        return keras.Model(model.inputs, model.get_layer("embedding").output, name=model.name)
-    (front_end,) = [layer for layer in model.layers if isinstance(layer, FrontEnd)]
-    return from_samples(front_end, embedding_of(networks[0]))
+    # Not `network(...)`: called in this way its layers become the model's own, so `get_layer` and `freeze` find them.
+    return keras.Model(inputs, network.call(network_inputs), name=name or network.name)
 
 
 def _num_samples(front_end, frames):
@@ -471,7 +448,7 @@ def _any_length_trunk(network, num_features, dropout, kernel_initializer):
     lengths = keras.Input((), dtype="int32", name="lengths")
     x, valid = RepeatShort(16, name="repeat_short")(features, lengths)
     x = keras.layers.Reshape((-1, num_features, 1), name="image")(x)
-    x, mask = _trunk(x, _TRUNK_2019, kernel_initializer, _NORM_WITHOUT_SCALE, valid)
+    x, mask = _trunk(x, STC_2019_TRUNK, kernel_initializer, _NORM_WITHOUT_SCALE, valid)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     # A frame's numbers in PyTorch's order, channels before features, so that its weights fit.
     x = keras.layers.Permute((1, 3, 2), name="channels_before_features")(x)

@@ -14,11 +14,12 @@ from lightcnn.runs import Recipe
 RECIPE = Recipe(
     name="mnist",
     dataset="mnist",
-    epochs=14,
+    epochs=16,
     batch_size=128,
     learning_rate=6e-3,
     weight_decay=0.02,
     dropout=0.3,
     max_shift=2,
-    validation_fraction=0.05,
+    validation_fraction=0.04,
+    monitor="loss",
 )

@@ -78,7 +78,7 @@ def build_networks(
 
 
 def _network(recipe: Recipe, output: str) -> Any:
-    front_end = PRESETS[recipe.front_end]()
+    front_end = PRESETS[recipe.front_end](name="front_end")
     shape: Any = front_end.num_features
     if _is_fixed(recipe):
         shape = (front_end.num_frames(_num_samples(recipe)), front_end.num_features)
