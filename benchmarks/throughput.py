@@ -23,7 +23,7 @@ def measure(way, precision, deterministic, batch_size, side, channels):
     import numpy as np
     from keras import ops
 
-    from lightcnn import layers
+    from lightcnn.layers import mfm
     from lightcnn.models import lcnn
 
     def reshape(x):
@@ -36,7 +36,7 @@ def measure(way, precision, deterministic, batch_size, side, channels):
 
     ways = {"maximum": lambda x: ops.maximum(*ops.split(x, 2, axis=-1)), "where": where, "reshape": reshape}
     if way != "ours":
-        layers._COMPETITIONS[2] = (1, ways[way])
+        mfm._COMPETITIONS[2] = (1, ways[way])
     keras.utils.set_random_seed(0)
     if deterministic:
         import tensorflow

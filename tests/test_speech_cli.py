@@ -210,7 +210,7 @@ def test_compare_averages_error_rates(call, run, tmp_path):
     assert row[column:].split("  ")[0] == "15.00 ± 7.07"  # by hand: the sample's deviation of 10 and 20
 
 
-# ------------------------------------------------------------------------------------------------- train, check, convert
+# ---------------------------------------------------------------------------------------------- train, check, convert
 
 
 def test_train_needs_a_corpus(call, tmp_path):
@@ -255,7 +255,7 @@ def test_check_of_a_corpus_with_missing_files(call, corpus, tmp_path):
 
 def test_check_decodes_when_asked(call, corpus, tmp_path):
     table = write_csv(tmp_path / "own", corpus, count=4)
-    (damaged,) = [path for path in table.parent.glob("*_1000003.flac")]
+    (damaged,) = table.parent.glob("*_1000003.flac")
     damaged.write_bytes(damaged.read_bytes()[:-3000])
     result = call("check", table, "--decode", "--quiet")
     assert result.code == 1
@@ -265,8 +265,7 @@ def test_check_decodes_when_asked(call, corpus, tmp_path):
 def test_convert_then_predict(call, recordings, tmp_path):
     checkpoint = real_file("golden/nii_lfcc_lcnn_lstm_sig.pt")
     result = call("convert", checkpoint, "--output", tmp_path / "nii.keras")
-    assert (result.code, result.out) == (0, "")
-    assert result.err
+    assert result.code == 0
     (row,) = json.loads(call("predict", tmp_path / "nii.keras", recordings / "0.wav", "--format", "json").out)
     assert list(row) == KEYS
     assert row["llr"] is None

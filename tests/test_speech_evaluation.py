@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_speech_training import PROTOCOLS, RATE, small_run, without_compiling
+from test_speech_training import PROTOCOLS, RATE, reread, small_run, without_compiling
 
 from lightcnn.calibration import Calibration
 from lightcnn.datasets import load_speech
@@ -18,7 +18,6 @@ from lightcnn.evaluation.speech import calibrate, dataset_in, detection_figures,
 from lightcnn.inference import Predictor
 from lightcnn.models import read_metadata
 from lightcnn.runs import Run
-from lightcnn.scoring import score
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +85,7 @@ def test_validation_has_scores_of_its_own(run):
     test_scores, metadata = run.scores.read_bytes(), read_metadata(run.best_model)
     figures = evaluate(run, "validation", quiet=True)
     assert figures == run.metrics["validation"]
-    assert figures["eer"] == pytest.approx(score(run.folder / "scores-validation.txt")["eer"], abs=1e-12)
+    assert figures["eer"] == pytest.approx(reread(run.folder / "scores-validation.txt")["eer"], abs=1e-12)
     assert run.scores.read_bytes() == test_scores
     assert read_metadata(run.best_model) == metadata
 
@@ -112,7 +111,7 @@ def test_asv_scores_beside_the_protocols_give_the_t_dcf(run, corpus, tmp_path):
     asv.parent.mkdir()
     asv.write_text("\n".join(lines) + "\n")
     figures = evaluate(run, "test", other, quiet=True)
-    expected = score(run.folder / "scores.txt", asv_scores=asv)
+    expected = reread(run.folder / "scores.txt", asv_scores=asv)
     for key in ("min_tdcf", "min_tdcf_legacy"):
         assert 0 < figures[key] <= 1
         assert figures[key] == pytest.approx(expected[key], abs=1e-12)
@@ -129,7 +128,7 @@ def test_another_corpus_leaves_the_runs_own_figures(run, corpus, tmp_path, capsy
     assert f"{table} is not the data that the run was trained on" in capsys.readouterr().err
     assert kept(run) == before
     assert figures["utterances"] == 8
-    again = score(run.folder / "scores-other.txt")
+    again = reread(run.folder / "scores-other.txt")
     assert again["eer"] == pytest.approx(figures["eer"], abs=1e-12)
     assert "own.csv" in (run.folder / "report-other.html").read_text()
     # The same recordings, the same scores, whatever list names them.
@@ -177,7 +176,7 @@ def test_bad_recordings_are_all_named(run, corpus, tmp_path):
 def test_names_with_blanks_make_a_score_file_that_can_be_read(run, corpus, tmp_path):
     table = write_csv(tmp_path / "own", corpus, names="my own {}")
     figures = evaluate(run, "test", table, quiet=True)
-    assert score(run.folder / "scores-other.txt")["eer"] == pytest.approx(figures["eer"], abs=1e-12)
+    assert reread(run.folder / "scores-other.txt")["eer"] == pytest.approx(figures["eer"], abs=1e-12)
 
 
 def test_the_corpus_is_told_from_its_files(run, corpus, tmp_path):

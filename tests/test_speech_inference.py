@@ -134,6 +134,7 @@ def test_bad_files_are_named_and_the_others_done(any_length, files, tmp_path):
         rows, ("is empty", "", "not a", "truncated", "NaN", "", "no such", "not a file"), strict=True
     ):
         assert cause in row.get("error", "")
+        assert row["file"] not in row.get("error", "")
         assert "error" not in row or set(row) == {"file", "error"}
     assert [rows[1]["score"], rows[5]["score"]] == pytest.approx(scores_of(any_length, [files[2], files[0]]), abs=1e-4)
 
@@ -374,7 +375,9 @@ def test_a_model_of_another_shape_is_named(tmp_path):
 
 def test_a_model_for_another_task_is_named(any_length, tmp_path):
     save_model(any_length._model, tmp_path / "face.keras", {**METADATA, "task": "face representation"})
-    with pytest.raises(ModelFileError, match="is for another task. Expected image classification, voice anti-spoofing"):
+    with pytest.raises(
+        ModelFileError, match=r"is for another task. Expected image classification, voice anti-spoofing"
+    ):
         Predictor.load(tmp_path / "face.keras")
 
 

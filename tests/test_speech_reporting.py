@@ -136,7 +136,7 @@ def test_names_are_never_trusted(tmp_path):
 
 
 def test_what_is_unknown_has_no_tile():
-    figures = {key: None for key in ("eer", "min_tdcf", "min_tdcf_legacy", "min_dcf", "act_dcf", "cllr")}
+    figures = dict.fromkeys(("eer", "min_tdcf", "min_tdcf_legacy", "min_dcf", "act_dcf", "cllr"))
     assert headline({**figures, "accuracy": 0.5, "utterances": 3}, "test") == [
         ("50.00%", "accuracy at the model's threshold")
     ]

@@ -106,7 +106,7 @@ def _windows(predictor: Any, files: list[str]) -> Iterator[dict[str, Any]]:
             for window in predictor.windows(file):
                 yield {"file": file, **window}
         except LightCNNError as error:
-            yield {"file": file, "error": str(error)}
+            yield {"file": file, "error": str(error).removeprefix(f"{Path(file)}: ")}
 
 
 def _as_json(rows: list[dict[str, Any]]) -> str:
@@ -237,6 +237,5 @@ def convert(checkpoint: Path, output: Path, quiet: bool) -> None:
     from lightcnn.importing import convert as convert_checkpoint
 
     facts = convert_checkpoint(checkpoint, output)
-    if not quiet:
-        for key, value in facts.items():
-            click.echo(f"{key}: {value}", err=True)
+    rows = [(key.replace("_", " "), value) for key, value in facts.items() if isinstance(value, str | int)]
+    print_table((str(output), ""), rows)

@@ -93,32 +93,23 @@ def _print_model(path: Path) -> None:
     from lightcnn.backends import import_backend
 
     import_backend()
-    from lightcnn.models import load_model, read_metadata
+    from lightcnn.models import describe_layers, load_model, read_metadata, shape_text
 
     metadata, model = read_metadata(path), load_model(path)
     facts = [
         ("task", metadata.get("task")),
-        ("recipe", metadata.get("recipe")),
-        ("data", metadata.get("dataset")),
+        ("recipe", metadata.get("recipe", "-")),
+        ("data", metadata.get("dataset", "-")),
         ("labels", ", ".join(map(str, metadata.get("labels") or []))),
-        (
-            "input",
-            "; ".join(_shape(tensor) for tensor in model.inputs) + f" {(metadata.get('input') or {}).get('dtype', '')}",
-        ),
+        ("input", "; ".join(map(shape_text, model.inputs)) + f" {(metadata.get('input') or {}).get('dtype', '')}"),
         *((key.replace("_", " "), metadata[key]) for key in _SPEECH_FACTS if key in metadata),
         ("parameters", f"{model.count_params():,}"),
     ]
     print_table((str(path), ""), facts)
     click.echo()
-    rows = [
-        (layer.name, type(layer).__name__, _shape(layer.output), f"{layer.count_params():,}") for layer in model.layers
-    ]
+    rows = [(row["name"], row["class"], row["output"], f"{row['parameters']:,}") for row in describe_layers(model)]
     print_table(("layer", "kind", "output", "parameters"), rows)
 
 
 # what the model file of a countermeasure says besides
 _SPEECH_FACTS = ("sampling_rate", "score", "threshold", "threshold_from")
-
-
-def _shape(tensor: Any) -> str:
-    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "one number"

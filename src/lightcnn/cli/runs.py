@@ -159,8 +159,6 @@ def evaluate(run: Path, split: str, data_dir: Path | None, submission: Path | No
         elif not isinstance(value, list):
             rows.append((key.replace("_", " "), _figure(key, value)))
     print_table((split, ""), rows)
-    if not quiet:
-        click.echo(f"Report: {opened.report}", err=True)
 
 
 # figures that are no shares

@@ -56,8 +56,9 @@ def evaluate(
         raise RunError(f"{run.folder} is for {recipe.task}, which has no form of submission. Leave --submission out.")
     with ProgressBar(quiet) as bar:
         folder = data_dir or trained_on["data_dir"]
-        if recipe.task == SPEECH:
-            recipe = replace(recipe, dataset=speech.dataset_in(recipe, folder))
+        if recipe.task == SPEECH and (found := speech.dataset_in(recipe, folder)) != recipe.dataset:
+            # What was held out of the run's own recordings says nothing of another corpus, which refuses the key.
+            recipe = replace(recipe, dataset=found, test_fraction=Recipe.test_fraction)
         data = load_data(recipe, folder, skip_bad_files=bool(trained_on["skipped"]), bar=bar)
         if list(data.labels) != trained_on["labels"]:
             raise RunError(f"{data.source} has other classes than the run was trained on: {', '.join(data.labels)}")
@@ -70,6 +71,7 @@ def evaluate(
         if own:
             measured, scores = _measure_own(run, data, (split,), bar, known)
             figures: dict[str, Any] = measured[split]
+            bar.tell(f"Report: {run.report}")
         else:
             bar.say(
                 f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are."

@@ -195,18 +195,23 @@ def write_scores(path: Path, split: SpeechSplit, scores: NDArray[np.float64], la
 
 def _with_key(split: SpeechSplit, scores: NDArray[np.float64]) -> Iterator[str]:
     for row, name in enumerate(split.names):
-        yield f"{name} {split.attacks[row]} {_KEYS[split.labels[row]]} {scores[row]:.9g}"
+        yield f"{_word(name)} {_word(split.attacks[row])} {_KEYS[split.labels[row]]} {scores[row]:.9g}"
 
 
 def _alone(split: SpeechSplit, scores: NDArray[np.float64]) -> Iterator[str]:
     for name, score in zip(split.names, scores, strict=True):
-        yield f"{name} {score:.9g}"
+        yield f"{_word(name)} {score:.9g}"
 
 
 def _tabbed(split: SpeechSplit, scores: NDArray[np.float64]) -> Iterator[str]:
     yield "filename\tcm-score"
     for name, score in zip(split.names, scores, strict=True):
-        yield f"{name}\t{score:.9g}"
+        yield f"{_word(name)}\t{score:.9g}"
+
+
+def _word(text: str) -> str:
+    """Returns a text without blanks, which would divide it into two columns."""
+    return "_".join(text.split())
 
 
 # the beginning of a corpus' name -> its challenge's form; the others take name and score
@@ -220,7 +225,7 @@ def write_submission(path: Path, split: SpeechSplit, scores: NDArray[np.float64]
     """Writes a score file as a challenge asks for it; a score is higher for bona fide speech in all of them.
 
     ASVspoof 2019: `utterance attack key score`; ASVspoof 5: `filename<TAB>cm-score` with that header; ASVspoof 2015,
-    2017, 2021 and others: `utterance score`.
+    2017, 2021 and others: `utterance score`. Blanks in names become `_`.
 
     Args:
         path: Where to write.

@@ -80,10 +80,11 @@ class SpeechPredictor(Predictor):
             rows: list[dict[str, Any]] = []
             heard: list[NDArray[np.float32]] = []
             for file in batch:
+                path = Path(file)
                 try:
-                    changes, recording = self._hear(Path(file))
+                    changes, recording = self._hear(path)
                 except DataError as error:
-                    rows.append({"file": str(file), "error": str(error)})
+                    rows.append({"file": str(file), "error": str(error).removeprefix(f"{path}: ")})
                 else:
                     known = {"score": recording} if isinstance(recording, float) else {}
                     heard += [] if isinstance(recording, float) else [recording]
@@ -109,11 +110,10 @@ class SpeechPredictor(Predictor):
         if not self._any_length:
             return changes, decode_audio(path, rate, num_samples=self.window_samples)
         longest = round(_LONGEST_S * rate)
-        # A header without a length is of a stream: it is taken for a long one.
-        total = math.inf if info.num_samples is None else info.num_samples * rate / info.sampling_rate
+        total = info.num_samples * rate / info.sampling_rate
         if total <= longest:
             return changes, decode_audio(path, rate)
-        size = longest if total == math.inf else math.ceil(total / math.ceil(total / longest))
+        size = math.ceil(total / math.ceil(total / longest))
         scores = [float(self.score([block])[0]) for block in audio_blocks(path, rate, size)]
         return changes, float(np.mean(scores))
 
@@ -129,7 +129,10 @@ class SpeechPredictor(Predictor):
         if not recordings:
             return np.zeros(0, np.float32)
         if not self._any_length:
-            return self._run([np.stack([fit_length(one, self.window_samples, pad=self._pad) for one in recordings])])
+            size = self.window_samples
+            fitted = (fit_length(one, size, pad=self._pad) for one in recordings)
+            batches = iter(lambda: list(islice(fitted, _BATCH)), [])  # a stream may ask for any number of windows
+            return np.concatenate([self._run([np.stack(batch)]) for batch in batches])
         # Recordings of like length share a batch, so that little is computed on padding.
         order = sorted(range(len(recordings)), key=lambda index: len(recordings[index]))
         scores, step = np.zeros(len(recordings), np.float32), int(_ROUNDING_S * self.sampling_rate)

@@ -2,7 +2,14 @@
 
 from lightcnn.models.image import lcnn
 from lightcnn.models.mixtures import GaussianMixtures, fit_gaussian_mixtures, load_gaussian_mixtures
-from lightcnn.models.saving import load_model, read_metadata, save_model, write_metadata
+from lightcnn.models.saving import (
+    describe_layers,
+    load_model,
+    read_metadata,
+    save_model,
+    shape_text,
+    write_metadata,
+)
 from lightcnn.models.speech import (
     from_samples,
     lcnn_attention,
@@ -14,6 +21,7 @@ from lightcnn.models.speech import (
 
 __all__ = [
     "GaussianMixtures",
+    "describe_layers",
     "fit_gaussian_mixtures",
     "from_samples",
     "lcnn",
@@ -24,6 +32,7 @@ __all__ = [
     "load_model",
     "read_metadata",
     "save_model",
+    "shape_text",
     "stc2017",
     "stc2019",
     "write_metadata",

@@ -18,7 +18,7 @@ import lightcnn.schedules  # noqa: F401  registers every class that a model file
 from lightcnn.errors import ModelFileError
 from lightcnn.files import atomic_write, fits_memory
 
-__all__ = ["load_model", "read_metadata", "save_model", "write_metadata"]
+__all__ = ["describe_layers", "load_model", "read_metadata", "save_model", "shape_text", "write_metadata"]
 
 _METADATA = "lightcnn.json"
 _CONFIG = "config.json"
@@ -133,6 +133,29 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path}: {_METADATA} must be a JSON object. Received: {type(metadata).__name__}")
     return metadata
+
+
+def describe_layers(model: Any) -> list[dict[str, Any]]:
+    """Returns what a table of layers shows, a row a layer: `name`, `class`, `output` (its shapes) and `parameters`.
+
+    Example:
+    >>> describe_layers(lcnn((28, 28, 1), 10))[1]
+    {'name': 'conv_1', 'class': 'MFMConv2D', 'output': '28 x 28 x 32', 'parameters': 1664}
+    """
+    return [
+        {
+            "name": layer.name,
+            "class": type(layer).__name__,
+            "output": "; ".join(map(shape_text, keras.tree.flatten(layer.output))),
+            "parameters": layer.count_params(),
+        }
+        for layer in model.layers
+    ]
+
+
+def shape_text(tensor: Any) -> str:
+    """Returns the shape of a model's tensor without the batch, for people."""
+    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "a number"
 
 
 def _read_json(path: Path, name: str) -> Any:

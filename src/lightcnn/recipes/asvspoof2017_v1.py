@@ -22,6 +22,6 @@ RECIPE = Recipe(
     learning_rate=1e-3,
     weight_decay=0.01,
     dropout=0.5,
-    duration_s=4.0,
+    duration_s=4.015,
     monitor="loss",
 )

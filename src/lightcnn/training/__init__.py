@@ -11,6 +11,7 @@ import keras
 from lightcnn.backends import describe_environment, set_seed
 from lightcnn.errors import RunError
 from lightcnn.evaluation import evaluate_splits, load_data
+from lightcnn.models import describe_layers
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import IMAGES, SPEECH, Recipe, Run, default_run_folder
 from lightcnn.training import images, speech
@@ -143,14 +144,6 @@ def _environment(
             "sizes": {name: len(split) for name, split in data.splits.items()},
             "skipped": [{"file": str(path), "cause": cause} for path, cause in data.skipped],
         },
-        "layers": [
-            {
-                "name": layer.name,
-                "class": type(layer).__name__,
-                "output": str(tuple(layer.output.shape[1:])),
-                "parameters": layer.count_params(),
-            }
-            for layer in networks.saved.layers
-        ],
+        "layers": describe_layers(networks.saved),
         "notes": notes,
     }
