@@ -17,7 +17,11 @@ from lightcnn import backends
 from lightcnn.errors import LightCNNError, MissingDependencyError
 
 TESTS = Path(__file__).parent
-ON_EVERY_BACKEND = ["test_layers.py", "test_schedules.py", "test_models.py", "test_saving.py", "test_article.py"]
+ON_EVERY_BACKEND = [
+    "test_layers.py", "test_schedules.py", "test_models.py", "test_saving.py", "test_article.py",
+    "test_pooling.py", "test_heads.py", "test_losses.py", "test_speech_models.py",
+    "test_frontends.py", "test_spectra.py", "test_filter_banks.py", "test_cepstra.py", "test_constant_q.py",
+]  # fmt: skip
 
 # Pretends that only some backends are installed, which `import lightcnn` asks `find_spec` about.
 CHOOSE = """
@@ -180,5 +184,5 @@ def test_the_other_backends_pass_the_same_tests(backend):
     # JAX compiles every operation for every shape: here that takes longer than what optimization saves.
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *ON_EVERY_BACKEND]
-    result = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=900)
+    result = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stdout[-6000:]

@@ -124,6 +124,8 @@ def _measure_own(
             write_metadata(run.best_model, {**predictor.metadata, **speech.calibrate(data.split(name), scores)})
             predictor = Predictor.load(run.folder)
             figures[name] = speech.figures_of(predictor, data, name, scores)
+            if (figures[name]["eer"] or 0) > 0.5:
+                bar.say("Note: an EER above 50 % on validation: the model learned nothing that holds there.")
     metrics_of_run = {**known, **figures}
     run.write_metrics(metrics_of_run)
     # The test split's scores are the run's; those of other splits get a name of their own.

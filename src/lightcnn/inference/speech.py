@@ -195,12 +195,12 @@ class Stream:
 
     def __init__(self, predictor: SpeechPredictor, step_s: float | None = None) -> None:
         window, rate = predictor.window_samples, predictor.sampling_rate
-        step = window // 2 if step_s is None else round(step_s * rate)
-        if not 1 <= step <= window:
+        step_s = window // 2 / rate if step_s is None else step_s
+        if not 1 <= step_s * rate <= window:  # NaN too
             raise ValueError(
                 f"`step_s` must be above 0 and at most a window, {window / rate:g} s. Received: step_s={step_s}"
             )
-        self._predictor, self._window, self._step = predictor, window, step
+        self._predictor, self._window, self._step = predictor, window, round(step_s * rate)
         self._buffer = np.zeros(0, np.float32)
         self._first = 0  # the position of the buffer's first sample
         self._next = 0  # where the next window starts
