@@ -20,7 +20,6 @@ from lightcnn.augmentation import (
     coloured_noise,
     convolutive_noise,
     impulsive_noise,
-    mask_features,
     mu_law,
     reverberate,
     room_responses,
@@ -303,44 +302,3 @@ def test_stationary_noise_is_between_its_ratios():
 def test_rawboost_stays_within_range(change):
     loud = np.random.default_rng(0).uniform(-1, 1, (5, 4000)).astype(np.float32)
     assert np.abs(change(loud, np.random.default_rng(0))).max() <= 1
-
-
-# -------------------------------------------------------------------------------------------------------------- masks
-
-
-@given(st.integers(0, 999))
-def test_masks_hide_bands_of_each_recording(seed):
-    features = np.random.default_rng(seed).standard_normal((3, 50, 20)).astype(np.float32)
-    options = {"num_time_masks": 1, "max_frames": 10, "num_frequency_masks": 1, "max_bins": 5}
-    result = mask_features(features, np.random.default_rng(seed), **options)
-    assert result.dtype == np.float32
-    for before, after in zip(features, result, strict=True):
-        hidden = before != after
-        np.testing.assert_allclose(after[hidden], before.mean(), atol=1e-6)
-        frames, bins = np.flatnonzero(hidden.all(axis=1)), np.flatnonzero(hidden.all(axis=0))
-        assert len(frames) <= 10
-        assert len(bins) <= 5
-        for places in (frames, bins):
-            assert (np.diff(places) == 1).all()
-        expected = np.zeros_like(hidden)
-        expected[frames], expected[:, bins] = True, True
-        np.testing.assert_array_equal(hidden, expected)
-
-
-def test_masks_reach_both_ends_and_differ_between_recordings():
-    result = mask_features(
-        np.random.default_rng(0).standard_normal((500, 6, 8)),
-        np.random.default_rng(0),
-        num_frequency_masks=1,
-        max_bins=3,
-    )
-    hidden = (result == result.mean(axis=(1, 2), keepdims=True)) | (np.ptp(result, axis=1, keepdims=True) == 0)
-    widths = hidden.all(axis=1).sum(axis=1)
-    assert set(widths.tolist()) == {0, 1, 2, 3}
-    assert hidden.all(axis=1).any(axis=0).all()
-
-
-def test_no_mask_is_no_copy():
-    features = np.ones((2, 5, 5))
-    assert mask_features(features, np.random.default_rng(0)) is features
-    assert mask_features(features, np.random.default_rng(0), num_time_masks=2) is features

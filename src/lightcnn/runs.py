@@ -97,6 +97,8 @@ class Recipe:
         max_gain_db: Speech: largest change of level, either way, in dB.
         codec: Speech: share that passes a codec.
         codecs: Speech: the codecs to draw from, separated by commas.
+        max_masked_frames: Speech: the longest of two stretches of time that are hidden in training (SpecAugment).
+        max_masked_bins: Speech: the widest of two bands of frequency (or of coefficients) that are hidden in training.
     """
 
     name: str
@@ -142,6 +144,8 @@ class Recipe:
     max_gain_db: float = _of(SPEECH, 0.0)
     codec: float = _of(SPEECH, 0.0)
     codecs: str = _of(SPEECH, "mulaw,alaw,mp3,ogg,opus")
+    max_masked_frames: int = _of(SPEECH, 0)
+    max_masked_bins: int = _of(SPEECH, 0)
 
     def __post_init__(self) -> None:
         for key, kind in _field_types().items():
@@ -225,6 +229,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "duration_s": (0.2, 600),
     **dict.fromkeys(("room", "noise", "convolutive", "impulsive", "stationary", "codec"), (0, 1)),
     "max_gain_db": (0, 60),
+    "max_masked_frames": (0, 10_000),
+    "max_masked_bins": (0, 10_000),
 }
 
 

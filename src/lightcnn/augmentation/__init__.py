@@ -1,6 +1,6 @@
 """Seeded changes to what a network is trained on, on whole batches."""
 
-from lightcnn.augmentation.audio import Clips, augment_audio, mask_features, reverberate, room_responses
+from lightcnn.augmentation.audio import Clips, augment_audio, reverberate, room_responses
 from lightcnn.augmentation.codecs import CODECS, a_law, mu_law, through_codec
 from lightcnn.augmentation.images import augment_images
 from lightcnn.augmentation.noise import add_noise, coloured_noise
@@ -16,7 +16,6 @@ __all__ = [
     "coloured_noise",
     "convolutive_noise",
     "impulsive_noise",
-    "mask_features",
     "mu_law",
     "reverberate",
     "room_responses",

@@ -1,9 +1,8 @@
-"""Seeded changes to recordings, on whole batches: noise, rooms, gain, codecs, RawBoost, masks of features."""
+"""Seeded changes to recordings, on whole batches: noise, rooms, gain, codecs, RawBoost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from lightcnn.augmentation.codecs import CODECS, through_codec
 from lightcnn.augmentation.noise import add_noise, coloured_noise, power
 from lightcnn.augmentation.rawboost import convolutive_noise, impulsive_noise, stationary_noise
 
-__all__ = ["Clips", "augment_audio", "mask_features", "reverberate", "room_responses"]
+__all__ = ["Clips", "augment_audio", "reverberate", "room_responses"]
 
 Samples = NDArray[np.float32]
 Clips = Callable[[np.random.Generator, int, int], Samples]
@@ -182,52 +181,3 @@ def reverberate(samples: Samples, responses: Samples) -> Samples:
     scale = np.sqrt(power(samples) / np.maximum(power(heard), 1e-20))
     scaled: Samples = (heard * scale).astype(np.float32)
     return scaled
-
-
-# ------------------------------------------------------------------------------------------------------------- masks
-
-
-def mask_features(
-    features: NDArray[Any],
-    generator: np.random.Generator,
-    *,
-    num_time_masks: int = 0,
-    max_frames: int = 0,
-    num_frequency_masks: int = 0,
-    max_bins: int = 0,
-) -> NDArray[Any]:
-    """Hides stretches of time and bands of frequency (SpecAugment without warping), each recording's own.
-
-    Reference:
-        Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", section 2:
-        https://arxiv.org/abs/1904.08779
-
-    Args:
-        features: `(batch, frames, features)`. It is not changed.
-        generator: NumPy's random generator.
-        num_time_masks: Stretches in a recording.
-        max_frames: Longest stretch; lengths are uniform from 0.
-        num_frequency_masks: Bands in a recording.
-        max_bins: Widest band; widths are uniform from 0.
-
-    Returns:
-        A new array in which what is hidden has its recording's mean (`features` itself if nothing is asked for).
-
-    Example:
-    >>> mask_features(np.ones((2, 750, 60)), np.random.default_rng(0), num_frequency_masks=1, max_bins=12).shape
-    (2, 750, 60)
-    """
-    hidden = np.zeros(features.shape, bool)
-    for axis, number, longest in ((1, num_time_masks, max_frames), (2, num_frequency_masks, max_bins)):
-        if number and longest:
-            size = features.shape[axis]
-            lengths = generator.integers(0, min(longest, size) + 1, (len(features), number, 1))
-            starts = generator.integers(0, size - lengths + 1)
-            place = np.arange(size)
-            masked = ((place >= starts) & (place < starts + lengths)).any(axis=1)
-            hidden |= np.expand_dims(masked, 3 - axis)
-    if not hidden.any():
-        return features
-    mean = features.mean(axis=(1, 2), keepdims=True).astype(features.dtype)
-    masked_features: NDArray[Any] = np.where(hidden, mean, features)
-    return masked_features

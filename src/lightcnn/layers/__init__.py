@@ -1,7 +1,7 @@
 """The layers that every network here is built from: Max-Feature-Map, masks and pooling of frames, and heads."""
 
 from lightcnn.layers.heads import HEADS, ASoftmaxHead, BonaFideScore, CosineHead, new_head, score_of
-from lightcnn.layers.masking import FrameMask, MaskedBatchNormalization, RepeatShort, ZeroPadding
+from lightcnn.layers.masking import FeatureMask, FrameMask, MaskedBatchNormalization, RepeatShort, ZeroPadding
 from lightcnn.layers.mfm import MaxFeatureMap, Maxout, MFMConv2D, MFMDense, ResidualMFMBlock, fresh_initializer
 from lightcnn.layers.pooling import AttentivePooling, FramePooling
 
@@ -11,6 +11,7 @@ __all__ = [
     "AttentivePooling",
     "BonaFideScore",
     "CosineHead",
+    "FeatureMask",
     "FrameMask",
     "FramePooling",
     "MFMConv2D",

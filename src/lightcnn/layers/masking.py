@@ -1,9 +1,9 @@
-"""What keeps the padding of a batch out of a file's score: a mask of frames, and frames that are repeated or zeroed."""
+"""What keeps the padding of a batch out of a file's score; and SpecAugment, which hides features in training."""
 
 import keras
 from keras import ops
 
-__all__ = ["FrameMask", "MaskedBatchNormalization", "RepeatShort", "ZeroPadding"]
+__all__ = ["FeatureMask", "FrameMask", "MaskedBatchNormalization", "RepeatShort", "ZeroPadding"]
 
 
 def _check_positive(name, value):
@@ -146,3 +146,73 @@ class RepeatShort(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "minimum": self.minimum}
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class FeatureMask(keras.layers.Layer):
+    """Hides stretches of time and bands of frequency in training, each recording's own (SpecAugment without warping).
+
+    What is hidden gets the recording's mean. Lengths are uniform from 0 to the longest, places uniform too.
+
+    Reference:
+        Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", section 2:
+        https://arxiv.org/abs/1904.08779
+
+    Args:
+        max_frames: Integer. The longest stretch of time; 0 for none.
+        max_bins: Integer. The widest band; 0 for none.
+        num_masks: Integer. Stretches, and bands, in a recording.
+        seed: Integer, or None for one that is drawn.
+
+    Input shape:
+        `(batch, frames, features)`.
+
+    Output shape:
+        The same.
+
+    Example:
+    >>> lightcnn.layers.FeatureMask(max_bins=12)(np.ones((1, 400, 60)), training=True).shape
+    TensorShape([1, 400, 60])
+    """
+
+    def __init__(self, max_frames=0, max_bins=0, num_masks=2, seed=None, **kwargs):
+        for name, value in (("max_frames", max_frames), ("max_bins", max_bins)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}")
+        _check_positive("num_masks", num_masks)
+        super().__init__(**kwargs)
+        self.max_frames = max_frames
+        self.max_bins = max_bins
+        self.num_masks = num_masks
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        frames, features = ops.shape(inputs)[1], inputs.shape[2]
+        hidden = ops.expand_dims(self._hidden(inputs, frames, self.max_frames), 2)
+        hidden = ops.logical_or(hidden, ops.expand_dims(self._hidden(inputs, features, self.max_bins), 1))
+        return ops.where(hidden, ops.mean(inputs, axis=(1, 2), keepdims=True), inputs)
+
+    def _hidden(self, inputs, size, longest):
+        """Returns `(batch, size)`, true where a mask lies."""
+        shape = (ops.shape(inputs)[0], self.num_masks, 1)
+        length, place = (keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) for _ in range(2))
+        size = ops.cast(size, "float32")
+        length = ops.floor(length * (ops.minimum(float(longest), size) + 1))
+        start = ops.floor(place * (size - length + 1))
+        position = ops.cast(ops.arange(ops.cast(size, "int32")), "float32")
+        return ops.any(ops.logical_and(position >= start, position < start + length), axis=1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_frames": self.max_frames,
+            "max_bins": self.max_bins,
+            "num_masks": self.num_masks,
+            "seed": self.seed,
+        }

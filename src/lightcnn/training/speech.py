@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from lightcnn.datasets import SpeechDataset, SpeechSplit
 from lightcnn.decoding import audio_info, decode_audio, fit_length
 from lightcnn.errors import RecipeError, nearest
 from lightcnn.frontends import PRESETS
+from lightcnn.layers import FeatureMask
 from lightcnn.losses import loss_for
 from lightcnn.models import from_samples
 from lightcnn.runs import Recipe
@@ -82,8 +84,19 @@ def _network(recipe: Recipe, output: str) -> Any:
     shape: Any = front_end.num_features
     if _is_fixed(recipe):
         shape = (front_end.num_frames(_num_samples(recipe)), front_end.num_features)
-    build = getattr(models, recipe.model)
-    return from_samples(front_end, build(shape, head=recipe.head, output=output, dropout=recipe.dropout))
+    network = getattr(models, recipe.model)(shape, head=recipe.head, output=output, dropout=recipe.dropout)
+    if output == "raw" and (recipe.max_masked_frames or recipe.max_masked_bins):
+        network = _masked(network, recipe)
+    return from_samples(front_end, network)
+
+
+def _masked(network: Any, recipe: Recipe) -> Any:
+    """Hides some of the features before a network that trains; what is kept of it has no such layer."""
+    mask = FeatureMask(recipe.max_masked_frames, recipe.max_masked_bins, seed=recipe.seed, name="mask")
+    features, *lengths = network.inputs
+    inputs = keras.Input(features.shape[1:], name="features")
+    masked = network.call([mask(inputs), *lengths] if lengths else mask(inputs))
+    return keras.Model([inputs, *lengths] if lengths else inputs, masked, name=network.name)
 
 
 def _is_fixed(recipe: Recipe) -> bool:
