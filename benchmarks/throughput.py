@@ -62,6 +62,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--shapes", default="28x28x1,32x32x3", help="of the pictures")
+    parser.add_argument("--precisions", default="float32,mixed_bfloat16")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -69,8 +71,8 @@ def main():
         return
     cases = [
         (way, precision, deterministic, arguments.batch_size, side, channels)
-        for side, channels in ((28, 1), (32, 3))
-        for precision in ("float32", "mixed_bfloat16")
+        for side, _, channels in ([int(size) for size in shape.split("x")] for shape in arguments.shapes.split(","))
+        for precision in arguments.precisions.split(",")
         for way, deterministic in (*((way, False) for way in WAYS), ("ours", True))
     ]
     speeds = {case: [] for case in cases}
