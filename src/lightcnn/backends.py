@@ -86,8 +86,8 @@ def import_backend() -> None:
 def set_seed(seed: int) -> None:
     """Seeds Python, NumPy and Keras, and makes TensorFlow's operations deterministic.
 
-    On TensorFlow, two runs are equal only with deterministic operations; that cost 2 to 6 % of training speed
-    where it was measured (`benchmarks/results.csv`).
+    On TensorFlow, two runs are equal only with deterministic operations. Where it was measured, they cost less than
+    the 10 % by which timings varied (`benchmarks/results.csv`).
     """
     import keras
 
