@@ -34,6 +34,18 @@ BOUNDS = {
     "patience": (0, 100_000),
     "image_size": (16, 4096),
 }
+SPEECH_BOUNDS = {
+    "duration_s": (0.2, 600),
+    "room": (0, 1),
+    "noise": (0, 1),
+    "convolutive": (0, 1),
+    "impulsive": (0, 1),
+    "stationary": (0, 1),
+    "codec": (0, 1),
+    "max_gain_db": (0, 60),
+    "max_masked_frames": (0, 10_000),
+    "max_masked_bins": (0, 10_000),
+}
 
 
 def recipe(**values):
@@ -119,15 +131,17 @@ def test_a_whole_number_is_a_number_too():
     assert isinstance(recipe(learning_rate=1).learning_rate, float)
 
 
-@pytest.mark.parametrize("key", BOUNDS)
+@pytest.mark.parametrize("key", [*BOUNDS, *SPEECH_BOUNDS])
 def test_bounds_belong_to_the_range_and_nothing_beyond(key):
-    low, high = BOUNDS[key]
+    dataset, model = ("images", "lcnn") if key in BOUNDS else ("csv", "lcnn_lstm_sum")
+    low, high = {**BOUNDS, **SPEECH_BOUNDS}[key]
     for value in (low, high):
-        assert getattr(recipe(**{key: value}), key) == value
+        made = Recipe(name="mine", dataset=dataset, model=model, **{key: value})
+        assert getattr(made, key) == value
     step = 1 if KINDS[key] is int else 1e-4
     for value in (low - step, high + step):
         with pytest.raises(RecipeError, match=f"{key} must be from"):
-            recipe(**{key: value})
+            Recipe(name="mine", dataset=dataset, model=model, **{key: value})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -137,7 +151,7 @@ def test_a_number_is_finite(value):
 
 
 def test_every_number_of_a_recipe_has_a_range():
-    assert {key for key, kind in KINDS.items() if kind in (int, float)} == {*BOUNDS, "channels"}
+    assert {key for key, kind in KINDS.items() if kind in (int, float)} == {*BOUNDS, *SPEECH_BOUNDS, "channels"}
 
 
 def test_an_unknown_key_names_the_nearest():
