@@ -19,7 +19,7 @@ from lightcnn.errors import LightCNNError, MissingDependencyError
 TESTS = Path(__file__).parent
 ON_EVERY_BACKEND = [
     "test_layers.py", "test_schedules.py", "test_models.py", "test_saving.py", "test_article.py",
-    "test_pooling.py", "test_heads.py", "test_losses.py", "test_speech_models.py",
+    "test_masking.py", "test_pooling.py", "test_heads.py", "test_losses.py", "test_speech_models.py",
     "test_frontends.py", "test_spectra.py", "test_filter_banks.py", "test_cepstra.py", "test_constant_q.py",
 ]  # fmt: skip
 

@@ -202,10 +202,10 @@ class FeatureMask(keras.layers.Layer):
         """Returns `(batch, size)`, true where a mask lies."""
         shape = (ops.shape(inputs)[0], self.num_masks, 1)
         length, place = (keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) for _ in range(2))
+        position = ops.cast(ops.arange(size, dtype="int32"), "float32")
         size = ops.cast(size, "float32")
         length = ops.floor(length * (ops.minimum(float(longest), size) + 1))
         start = ops.floor(place * (size - length + 1))
-        position = ops.cast(ops.arange(ops.cast(size, "int32")), "float32")
         return ops.any(ops.logical_and(position >= start, position < start + length), axis=1)
 
     def get_config(self):
