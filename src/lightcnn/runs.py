@@ -28,13 +28,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["IMAGES", "SPEECH", "Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
+__all__ = ["FIXED_SIZE", "IMAGES", "SPEECH", "Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
 
 IMAGES, SPEECH = "image classification", "voice anti-spoofing"
 # the data sets and the networks of each task
 _DATASETS = {IMAGES: DATASETS, SPEECH: tuple(CORPORA)}
-_FIXED_SIZE = ("stc2019", "stc2017", "lcnn_fixed")
-_MODELS = {IMAGES: ("lcnn",), SPEECH: (*_FIXED_SIZE, "lcnn_attention", "lcnn_lstm_sum")}
+FIXED_SIZE = ("stc2019", "stc2017", "lcnn_fixed")
+_MODELS = {IMAGES: ("lcnn",), SPEECH: (*FIXED_SIZE, "lcnn_attention", "lcnn_lstm_sum")}
 
 
 def _of(task: str, default: Any) -> Any:
@@ -240,7 +240,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "image_size": ("dataset", ("images",)),
     "channels": ("dataset", ("images",)),
     "test_fraction": ("dataset", ("images", "csv")),
-    "pad": ("model", _FIXED_SIZE),
+    "pad": ("model", FIXED_SIZE),
     "balanced": ("head", ("softmax", "sigmoid")),
 }
 

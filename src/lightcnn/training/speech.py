@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lightcnn.frontends import PRESETS
 from lightcnn.layers import FeatureMask
 from lightcnn.losses import loss_for
 from lightcnn.models import from_samples
-from lightcnn.runs import Recipe
+from lightcnn.runs import FIXED_SIZE, Recipe
 from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
 
 __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
@@ -100,13 +101,15 @@ def _masked(network: Any, recipe: Recipe) -> Any:
 
 
 def _is_fixed(recipe: Recipe) -> bool:
-    return recipe.model in ("stc2019", "stc2017", "lcnn_fixed")
+    return recipe.model in FIXED_SIZE
 
 
+@cache  # a front end is made to be asked, and every batch asks
 def _sampling_rate(recipe: Recipe) -> int:
     return int(PRESETS[recipe.front_end]().sampling_rate)
 
 
+@cache
 def _num_samples(recipe: Recipe) -> int:
     """Returns the samples that a training step sees: the fewest that give the frames of `duration_s`."""
     front_end = PRESETS[recipe.front_end]()
