@@ -60,7 +60,7 @@ def _curves(history: list[dict[str, float]], note: str) -> str:
             axes.plot(epochs, [factor * row[name] for row in history], color=color, marker=marker, ms=3.5, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper right" if key == "loss" else "lower right")
         quiet_axes(axes)
     figure.tight_layout()
     return plot(figure, "loss and accuracy by epoch") + f"<p>{html.escape(note)}</p>"

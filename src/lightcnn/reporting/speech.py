@@ -90,7 +90,7 @@ def _histogram(scores: NDArray[Any], bona_fide: NDArray[np.bool_], threshold: fl
             axes.hist(scores[inside], bins, weights=weights, color=color, alpha=0.6, label=label)
     axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1, label="the model's threshold")
     axes.set(xlabel="score (higher = more bona fide)", ylabel="share of the class, %")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper center")
     quiet_axes(axes)
     return plot(figure, "histogram of scores")
 
