@@ -118,7 +118,7 @@ def main():
             ).stdout
             speeds[way].append(float(json.loads(output.split()[-1])))
     for way, values in speeds.items():
-        label = f"{way}'s LFCC" if way in PEERS else way
+        label = f"{way}'s {'MFCC' if way == 'librosa' else 'LFCC'}" if way in PEERS else way
         record("feature speed", f"{label}, {ROWS} x {SECONDS} s", "speed", "s of audio/s", values, "float32")
 
 

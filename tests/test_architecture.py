@@ -14,13 +14,28 @@ SOURCE = Path(lightcnn.__file__).parent
 ORDER = (
     ("errors",),
     ("files", "backends", "progress"),
-    ("layers", "losses", "schedules", "frontends", "metrics", "calibration", "decoding", "augmentation", "datasets"),
+    (
+        "layers",
+        "losses",
+        "optimizers",
+        "schedules",
+        "frontends",
+        "metrics",
+        "calibration",
+        "decoding",
+        "alignment",
+        "detection",
+        "augmentation",
+        "datasets",
+    ),
     ("models", "importing", "scoring"),
     ("runs",),
     ("inference",),
     ("reporting",),
+    ("verification",),
     ("evaluation",),
     ("training",),
+    ("bootstrapping",),
     ("recipes", "article"),
     ("cli",),
     ("__main__",),
@@ -29,6 +44,7 @@ PLACE = {room: place for place, group in enumerate(ORDER) for room in group}
 ALLOWED_INSIDE_A_GROUP = {
     ("datasets", "decoding"),
     ("calibration", "metrics"),
+    ("detection", "alignment"),
     ("losses", "layers"),
     ("importing", "models"),
 }
@@ -38,6 +54,8 @@ NEVER_KERAS = {
     "calibration",
     "scoring",
     "decoding",
+    "alignment",
+    "detection",
     "augmentation",
     "datasets",
     "runs",
@@ -45,7 +63,7 @@ NEVER_KERAS = {
     "errors",
     "progress",
 }
-KERAS_ONLY_IN_FUNCTIONS = {"backends", "inference", "cli"}
+KERAS_ONLY_IN_FUNCTIONS = {"backends", "inference", "verification", "cli"}
 MEANINGLESS = {"utils", "util", "common", "core", "base", "helpers", "misc"}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -1,4 +1,4 @@
-"""The losses of countermeasures against PyTorch's own functions and hand-made cases."""
+"""The losses of countermeasures and of faces against PyTorch's own functions and hand-made cases."""
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ from layer_contract import gradient
 from lightcnn.layers import HEADS, ASoftmaxHead, new_head, score_of
 from lightcnn.losses import (
     AMSoftmaxLoss,
+    ArcSoftmaxLoss,
     ASoftmaxLoss,
     OCSoftmaxLoss,
     P2SGradLoss,
@@ -78,6 +79,66 @@ def test_am_softmax_is_a_cross_entropy_whose_own_cosine_is_smaller(functional):
     assert value(AMSoftmaxLoss(scale=1.0, margin=0.0), COSINES) == pytest.approx(
         value(SoftmaxLoss(), COSINES), rel=1e-6
     )
+
+
+IDENTITIES = np.array([3, 0, 6, 6, 2])
+SPREAD = GENERATOR.uniform(-1, 1, (5, 7)).astype("float32")
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_smoothed_labels_are_pytorchs(functional, smoothing):
+    logits = 5 * SPREAD
+    expected = functional.cross_entropy(tensor(logits), tensor(IDENTITIES), label_smoothing=smoothing).item()
+    assert value(SoftmaxLoss(label_smoothing=smoothing), logits, IDENTITIES) == pytest.approx(expected, rel=1e-5)
+    cosines = AMSoftmaxLoss(scale=5.0, margin=0.0, label_smoothing=smoothing)
+    assert value(cosines, SPREAD, IDENTITIES) == pytest.approx(expected, rel=1e-5)
+    cosines = ArcSoftmaxLoss(scale=5.0, margin=0.0, label_smoothing=smoothing)
+    assert value(cosines, SPREAD, IDENTITIES) == pytest.approx(expected, rel=1e-5)
+
+
+def arc_face(cosines, labels, scale, margin):
+    """States ArcFace in NumPy and float64 by angles, picture by picture."""
+    losses = []
+    for row, label in zip(cosines.astype("float64"), labels, strict=True):
+        logits, angle = row.copy(), np.arccos(row[label])
+        logits[label] = np.cos(angle + margin) if angle + margin < np.pi else row[label] - margin * np.sin(margin)
+        losses.append(np.logaddexp.reduce(scale * logits) - scale * logits[label])
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize(("scale", "margin"), [(64.0, 0.5), (10.0, 1.2), (1.0, 0.0)])
+def test_arc_softmax_turns_the_own_angle(scale, margin):
+    cosines = SPREAD.copy()
+    cosines[np.arange(5), IDENTITIES] = [-0.95, -0.3, 0.2, 0.7, 0.999]  # the first is beyond pi - margin
+    expected = arc_face(cosines, IDENTITIES, scale, margin)
+    assert value(ArcSoftmaxLoss(scale, margin), cosines, IDENTITIES) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_larger_angle_never_costs_less():
+    own = np.cos(np.linspace(0, np.pi, 200)).astype("float32")
+    cosines = np.stack([own, np.zeros_like(own)], axis=1)
+    losses = ArcSoftmaxLoss(8.0, 0.5).call(np.zeros(200, int), ops.convert_to_tensor(cosines))
+    losses = ops.convert_to_numpy(losses)
+    assert (np.diff(losses) > -1e-4).all()
+
+
+@pytest.mark.parametrize("loss", [ArcSoftmaxLoss(), AMSoftmaxLoss(30.0, 0.35)], ids=["arc", "am"])
+def test_gradients_are_finite_at_the_ends_of_cosines(loss):
+    cosines = np.array([[1.0, -1.0], [-1.0, 1.0], [0.9999999, 0.0], [0.0, 0.0], [-0.9999999, 0.5]], "float32")
+    for labels in (np.zeros(5, int), np.ones(5, int)):
+
+        def losses(outputs, labels=labels):
+            return loss.call(labels, outputs)
+
+        received = gradient(losses, cosines, np.ones(5, "float32"))
+        assert np.isfinite(received).all()
+        own = received[np.arange(5), labels]
+        assert (own <= 1e-6).all()  # a larger own cosine never costs more
+
+
+def test_the_arc_head_of_faces_is_found_by_name():
+    assert isinstance(loss_for("arc_softmax"), ArcSoftmaxLoss)
+    assert loss_for("arc_softmax", margin=0.3, scale=20.0).get_config()["scale"] == 20.0
 
 
 def test_oc_softmax_on_a_hand_made_case():
@@ -173,7 +234,9 @@ def test_training_on_a_loss_gives_bona_fide_speech_the_higher_scores(head):
         SoftmaxLoss(class_weights=(1, 9), class_priors=[9, 1]),
         SigmoidLoss(class_weights=np.array([1.0, 2.0])),
         ASoftmaxLoss(name="a"),
-        AMSoftmaxLoss(scale=30.0, margin=0.2),
+        AMSoftmaxLoss(scale=30.0, margin=0.2, label_smoothing=0.1),
+        ArcSoftmaxLoss(scale=30.0, margin=0.2, label_smoothing=0.1),
+        SoftmaxLoss(label_smoothing=0.1),
         OCSoftmaxLoss(real_margin=0.8, fake_margin=0.1, scale=10.0),
         P2SGradLoss(reduction="sum"),
     ],
@@ -202,6 +265,9 @@ def test_settings_reach_the_loss():
         (lambda: SigmoidLoss(class_weights=(1, np.nan)), r"must be two positive numbers"),
         (lambda: AMSoftmaxLoss(scale=0), r"`scale` must be positive\. Received: scale=0"),
         (lambda: AMSoftmaxLoss(margin=3), r"`margin` must be from 0 to 2\. Received: margin=3"),
+        (lambda: ArcSoftmaxLoss(scale=float("nan")), r"`scale` must be positive\. Received: scale=nan"),
+        (lambda: ArcSoftmaxLoss(margin=1.6), r"`margin` must be from 0 to 1.5\. Received: margin=1.6"),
+        (lambda: SoftmaxLoss(label_smoothing=1.0), r"`label_smoothing` must be from 0 to 0.99\. Received: .*=1.0"),
         (lambda: OCSoftmaxLoss(real_margin=1.5), r"`real_margin` must be from -1 to 1\. Received: real_margin=1.5"),
     ],
 )

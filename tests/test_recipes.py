@@ -8,7 +8,7 @@ from conftest import begin
 
 from lightcnn.errors import RecipeError
 from lightcnn.recipes import describe_recipe, get_recipe, recipe_names
-from lightcnn.runs import IMAGES, SPEECH, Recipe, Run
+from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run
 
 
 def test_the_recipes():
@@ -16,6 +16,7 @@ def test_the_recipes():
     speech = {"asvspoof2017", "asvspoof2017_v1", "asvspoof2019_la", "asvspoof2019_pa", "speech"}
     assert {name for name in recipe_names() if get_recipe(name).task == IMAGES} == pictures
     assert {name for name in recipe_names() if get_recipe(name).task == SPEECH} == speech
+    assert {name for name in recipe_names() if get_recipe(name).task == FACES} == {"faces"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -29,7 +30,8 @@ def test_a_recipe_survives_its_run_folder(name, tmp_path):
     run = begin(tmp_path, recipe)
     assert Run.open(tmp_path).recipe == recipe
     stored = json.loads((run.folder / "recipe.json").read_text())
-    other = {IMAGES: {"front_end", "head", "noise"}, SPEECH: {"flip", "cutout", "image_size"}}[recipe.task]
+    other = {IMAGES: {"front_end", "head", "noise"}, SPEECH: {"flip", "cutout", "image_size"},
+             FACES: {"front_end", "noise", "max_shift", "batch_norm_momentum"}}[recipe.task]  # fmt: skip
     known = {field.name for field in dataclasses.fields(Recipe)}
     assert set(stored) <= known - other, "a recipe is stored with its task's keys"
     assert {key: getattr(recipe, key) for key in stored} == {**stored, "freeze": tuple(stored["freeze"])}
@@ -58,6 +60,16 @@ def test_the_articles_settings():
         assert (recipe.dropout, recipe.normalization, recipe.validation_fraction) == (0.75, "unit", 0.2)
         assert (recipe.max_shift, recipe.flip, recipe.cutout, recipe.label_smoothing) == (0, False, 0, 0.0)
         assert recipe.precision == "float32"
+
+
+def test_the_settings_of_the_light_cnns_authors():
+    recipe = get_recipe("faces")
+    assert (recipe.model, recipe.epochs, recipe.batch_size, recipe.dropout) == ("light_cnn_9", 80, 128, 0.5)
+    assert (recipe.optimizer, recipe.momentum, recipe.learning_rate, recipe.weight_decay) == ("sgd", 0.9, 0.01, 1e-4)
+    assert (recipe.schedule, recipe.step_epochs, recipe.step_factor) == ("steps", 10, 0.457305051927326)
+    assert (recipe.classifier_multiplier, recipe.bias_multiplier, recipe.clip_norm) == (10, 2, 0)
+    assert (recipe.image_size, recipe.crop_size, recipe.channels, recipe.flip) == (144, 128, 0, True)
+    assert (recipe.head, recipe.label_smoothing) == ("softmax", 0)
 
 
 def test_digits_are_not_mirrored():
@@ -95,7 +107,10 @@ def test_a_value_of_the_wrong_type_is_refused():
 
 
 def test_a_key_of_another_task_is_refused():
-    with pytest.raises(RecipeError, match=r"flip belongs to image classification, and speech is a recipe of voice"):
+    with pytest.raises(
+        RecipeError,
+        match=r"flip belongs to image classification and face representation, and speech is a recipe of voice",
+    ):
         get_recipe("speech", flip=True)
     with pytest.raises(RecipeError, match="front_end belongs to voice anti-spoofing"):
         get_recipe("mnist", front_end="lfcc_asvspoof2019")

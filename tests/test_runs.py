@@ -11,16 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcnn.errors import LightCNNError, RecipeError, RunError
-from lightcnn.runs import IMAGES, Recipe, Run, compare, default_run_folder, parse_settings
+from lightcnn.runs import FACES, IMAGES, Recipe, Run, compare, default_run_folder, parse_settings
 
 KINDS = get_type_hints(Recipe)
-FOR_PICTURES = {key.name for key in dataclasses.fields(Recipe) if key.metadata.get("task", IMAGES) == IMAGES}
+FOR_PICTURES = {key.name for key in dataclasses.fields(Recipe) if IMAGES in key.metadata.get("tasks", (IMAGES,))}
 SETTABLE = FOR_PICTURES - {"name", "dataset", "model"}
 BOUNDS = {
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),
     "seed": (0, 2**32 - 1),
     "learning_rate": (0, 1_000),
+    "step_epochs": (1, 100_000),
+    "step_factor": (0, 1),
+    "momentum": (0, 1),
     "weight_decay": (0, 100),
     "label_smoothing": (0, 0.99),
     "dropout": (0, 0.99),
@@ -46,10 +49,34 @@ SPEECH_BOUNDS = {
     "max_masked_frames": (0, 10_000),
     "max_masked_bins": (0, 10_000),
 }
+FACE_BOUNDS = {
+    "crop_size": (16, 4096),
+    "classifier_multiplier": (0, 1_000),
+    "bias_multiplier": (0, 1_000),
+    "clip_norm": (0, 1e9),
+    "margin": (0, 1.5),
+    "head_scale": (0.01, 1_000),
+}
+# what a key needs to have an effect
+NEEDED = {
+    "step_epochs": {"schedule": "steps"},
+    "step_factor": {"schedule": "steps"},
+    "weight_decay": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "sgd"},
+    "classifier_multiplier": {"optimizer": "sgd"},
+    "bias_multiplier": {"optimizer": "sgd"},
+    "margin": {"head": "arc_softmax"},
+    "head_scale": {"head": "arc_softmax"},
+}
 
 
 def recipe(**values):
     return Recipe(name="mine", dataset="images", **values)
+
+
+def face_recipe(**values):
+    return Recipe(**{"name": "mine", "dataset": "faces", "model": "light_cnn_9", "head": "softmax", "image_size": 144,
+                     **values})  # fmt: skip
 
 
 def values_of(key):
@@ -70,7 +97,7 @@ def values_of(key):
 
 def settings_of(keys):
     every = st.fixed_dictionaries({}, optional={key: values_of(key) for key in keys})
-    return every.filter(lambda values: values.get("optimizer") != "adam" or "weight_decay" not in values)
+    return every.map(lambda values: {**values, **{k: v for key in values for k, v in NEEDED.get(key, {}).items()}})
 
 
 # --------------------------------------------------------------------------------------------------------- recipes
@@ -103,7 +130,7 @@ def test_a_recipe_is_frozen_and_made_of_plain_types():
         ("learning_rate", False),
         ("flip", 1),
         ("flip", "true"),
-        ("optimizer", "sgd"),
+        ("optimizer", "lion"),
         ("optimizer", None),
         ("kernel_initializer", 3),
         ("freeze", "conv_1"),
@@ -118,8 +145,8 @@ def test_a_value_of_the_wrong_type_is_named(key, value):
 
 
 def test_what_is_expected_is_said():
-    with pytest.raises(RecipeError, match="one of adam, adamw"):
-        recipe(optimizer="sgd")
+    with pytest.raises(RecipeError, match="one of adam, adamw, sgd"):
+        recipe(optimizer="lion")
     with pytest.raises(RecipeError, match="true or false"):
         recipe(flip=1)
     with pytest.raises(RecipeError, match="a whole number"):
@@ -131,17 +158,23 @@ def test_a_whole_number_is_a_number_too():
     assert isinstance(recipe(learning_rate=1).learning_rate, float)
 
 
-@pytest.mark.parametrize("key", [*BOUNDS, *SPEECH_BOUNDS])
-def test_bounds_belong_to_the_range_and_nothing_beyond(key):
+def recipe_with(key, value):
+    values = {**NEEDED.get(key, {}), key: value}
+    if key in FACE_BOUNDS:
+        return face_recipe(**{"image_size": 4096, **values})
     dataset, model = ("images", "lcnn") if key in BOUNDS else ("csv", "lcnn_lstm_sum")
-    low, high = {**BOUNDS, **SPEECH_BOUNDS}[key]
+    return Recipe(name="mine", dataset=dataset, model=model, **values)
+
+
+@pytest.mark.parametrize("key", [*BOUNDS, *SPEECH_BOUNDS, *FACE_BOUNDS])
+def test_bounds_belong_to_the_range_and_nothing_beyond(key):
+    low, high = {**BOUNDS, **SPEECH_BOUNDS, **FACE_BOUNDS}[key]
     for value in (low, high):
-        made = Recipe(name="mine", dataset=dataset, model=model, **{key: value})
-        assert getattr(made, key) == value
+        assert getattr(recipe_with(key, value), key) == value
     step = 1 if KINDS[key] is int else 1e-4
     for value in (low - step, high + step):
         with pytest.raises(RecipeError, match=f"{key} must be from"):
-            Recipe(name="mine", dataset=dataset, model=model, **{key: value})
+            recipe_with(key, value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -151,7 +184,51 @@ def test_a_number_is_finite(value):
 
 
 def test_every_number_of_a_recipe_has_a_range():
-    assert {key for key, kind in KINDS.items() if kind in (int, float)} == {*BOUNDS, *SPEECH_BOUNDS, "channels"}
+    assert {key for key, kind in KINDS.items() if kind in (int, float)} == {
+        *(*BOUNDS, *SPEECH_BOUNDS, *FACE_BOUNDS),
+        "channels",
+    }
+
+
+def test_a_recipe_of_faces():
+    made = face_recipe(head="arc_softmax", margin=0.5, flip=True, channels=3, test_fraction=0.2)
+    assert made.task == FACES
+    assert {"crop_size", "margin", "flip", "head"} <= set(made.to_json())
+    assert not {"front_end", "max_shift", "normalization", "batch_norm_momentum"} & set(made.to_json())
+    assert Recipe.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"head": "sigmoid"}, "head must be one of softmax, am_softmax, arc_softmax for face representation"),
+        ({"model": "lcnn"}, "model must be one of light_cnn_4, light_cnn_9"),
+        ({"max_shift": 3}, "max_shift belongs to image classification, and mine is a recipe of face representation"),
+        ({"noise": 0.5}, "noise belongs to voice anti-spoofing, and"),
+        ({"margin": 0.2}, "margin has no effect with head=softmax: it needs am_softmax or arc_softmax"),
+        ({"head_scale": 2.0}, "head_scale has no effect with head=softmax"),
+        ({"momentum": 0.5}, "momentum has no effect with optimizer=adamw: it needs sgd"),
+        ({"bias_multiplier": 1.0}, "bias_multiplier has no effect with optimizer=adamw"),
+        ({"step_epochs": 5}, "step_epochs has no effect with schedule=one_cycle: it needs steps"),
+        (
+            {"optimizer": "adam", "weight_decay": 0.1},
+            "weight_decay has no effect with optimizer=adam: it needs adamw or",
+        ),
+        ({"crop_size": 160}, "crop_size must be at most image_size.*Received: crop_size=160, image_size=144"),
+    ],
+)
+def test_a_key_that_does_not_fit_faces_is_refused(values, message):
+    with pytest.raises(RecipeError, match=message):
+        face_recipe(**values)
+
+
+def test_other_tasks_have_no_key_of_faces():
+    with pytest.raises(RecipeError, match="crop_size belongs to face representation, and mine is a recipe of image"):
+        recipe(crop_size=32)
+    with pytest.raises(RecipeError, match="head belongs to voice anti-spoofing and face representation"):
+        recipe(head="softmax")
+    with pytest.raises(RecipeError, match=r"head must be one of .*oc_softmax, p2sgrad for voice anti-spoofing"):
+        Recipe(name="mine", dataset="csv", model="lcnn_lstm_sum", head="arc_softmax")
 
 
 def test_an_unknown_key_names_the_nearest():
@@ -212,7 +289,7 @@ def test_the_last_setting_of_a_key_counts():
         ("epochs=", "epochs must be a whole number. Received: epochs=''"),
         ("dropout=much", "dropout must be a number. Received: dropout='much'"),
         ("flip=maybe", "flip must be true or false. Received: flip='maybe'"),
-        ("schedule=cosine", "schedule must be one of constant, one_cycle. Received: schedule='cosine'"),
+        ("schedule=cosine", "schedule must be one of constant, one_cycle, steps. Received: schedule='cosine'"),
         ("epochs", "A setting is KEY=VALUE. Received: 'epochs'"),
         ("name=other", "name makes another recipe"),
         ("dataset=mnist", "dataset makes another recipe"),

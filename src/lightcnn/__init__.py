@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightcnn.backends import choose_backend
 
 if TYPE_CHECKING:
+    from lightcnn.bootstrapping import bootstrap
     from lightcnn.errors import LightCNNError
     from lightcnn.evaluation import evaluate
     from lightcnn.importing import convert
@@ -32,6 +33,7 @@ __all__ = [
     "ResidualMFMBlock",
     "Run",
     "__version__",
+    "bootstrap",
     "compare",
     "convert",
     "evaluate",
@@ -44,8 +46,6 @@ __all__ = [
 ]
 
 _HOME = {
-    "convert": "importing",
-    "score": "scoring",
     "LightCNNError": "errors",
     "MFMConv2D": "layers",
     "MFMDense": "layers",
@@ -54,20 +54,26 @@ _HOME = {
     "Recipe": "runs",
     "ResidualMFMBlock": "layers",
     "Run": "runs",
+    "bootstrap": "bootstrapping",
     "compare": "runs",
+    "convert": "importing",
     "evaluate": "evaluation",
     "get_recipe": "recipes",
     "lcnn": "models",
     "load_model": "models",
     "save_model": "models",
+    "score": "scoring",
     "train": "training",
 }
 _MODULES = {
+    "alignment",
     "article",
     "augmentation",
+    "bootstrapping",
     "calibration",
     "datasets",
     "decoding",
+    "detection",
     "errors",
     "evaluation",
     "frontends",
@@ -77,12 +83,14 @@ _MODULES = {
     "losses",
     "metrics",
     "models",
+    "optimizers",
     "recipes",
     "reporting",
     "runs",
     "schedules",
     "scoring",
     "training",
+    "verification",
 }
 
 choose_backend()  # before anybody imports Keras; it only looks which packages there are

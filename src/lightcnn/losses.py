@@ -1,18 +1,19 @@
-"""What countermeasures are trained on, one loss a head of `lightcnn.layers.new_head`.
+"""What networks are trained on, one loss a head: of `lightcnn.layers.new_head` for countermeasures, and for faces.
 
-Every loss takes `y_true`, whole numbers of shape `(batch,)` or `(batch, 1)` with 1 for bona fide speech and 0 for
-spoofed (not one-hot: two classes need no more than that), and `y_pred`, the raw output of the head.
+Every loss takes `y_true`, whole numbers of shape `(batch,)` or `(batch, 1)`: 1 for bona fide speech and 0 for spoofed,
+or the number of an identity (not one-hot: there may be many thousands). `y_pred` is the raw output of the head.
 """
+
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from lightcnn.layers import HEADS
-
 __all__ = [
     "AMSoftmaxLoss",
     "ASoftmaxLoss",
+    "ArcSoftmaxLoss",
     "OCSoftmaxLoss",
     "P2SGradLoss",
     "SigmoidLoss",
@@ -50,17 +51,26 @@ def _weighted(losses, labels, class_weights):
     return losses * weights / ops.mean(weights)
 
 
-def _cross_entropy(labels, logits):
-    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+def _cross_entropy(labels, logits, label_smoothing=0.0):
+    losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    if label_smoothing:  # the target spread over all classes is the mean of their losses
+        spread = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * spread
+    return losses
+
+
+def _check_scale(scale):
+    if not scale > 0:
+        raise ValueError(f"`scale` must be positive. Received: scale={scale!r}")
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")
 class SoftmaxLoss(keras.losses.Loss):
-    """Cross entropy of two logits; classes can be weighted, or their frequencies allowed for (balanced softmax).
+    """Cross entropy of logits. Of two classes, they can be weighted, or their frequencies allowed for.
 
     With `class_weights`, the mean over a batch is the weighted mean, as PyTorch's `CrossEntropyLoss(weight=...)`.
     With `class_priors`, their logarithms are added to the logits, so that a network trained on unbalanced classes
-    gives the logits of balanced ones.
+    gives the logits of balanced ones (balanced softmax).
 
     Reference:
         Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition": https://arxiv.org/abs/2007.10740
@@ -68,6 +78,7 @@ class SoftmaxLoss(keras.losses.Loss):
     Args:
         class_weights: `(spoofed, bona fide)`, positive, or None for equal weights. RawNet2's are `(0.1, 0.9)`.
         class_priors: `(spoofed, bona fide)`, shares or counts of the training data, or None.
+        label_smoothing: Float in [0, 1). The share of the target that is spread over all classes.
         reduction, name, dtype: As in `keras.losses.Loss`.
 
     Example:
@@ -75,8 +86,10 @@ class SoftmaxLoss(keras.losses.Loss):
     0.6931472
     """
 
-    def __init__(self, class_weights=None, class_priors=None, name="softmax_loss", **kwargs):
+    def __init__(self, class_weights=None, class_priors=None, label_smoothing=0.0, name="softmax_loss", **kwargs):
+        _check_in_range("label_smoothing", label_smoothing, 0, 0.99)
         super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
         self.class_weights = _pair("class_weights", class_weights)
         self.class_priors = _pair("class_priors", class_priors)
 
@@ -85,10 +98,15 @@ class SoftmaxLoss(keras.losses.Loss):
         if self.class_priors is not None:
             shares = np.divide(self.class_priors, sum(self.class_priors))
             y_pred = y_pred + ops.convert_to_tensor(np.log(shares), dtype=y_pred.dtype)
-        return _weighted(_cross_entropy(labels, y_pred), labels, self.class_weights)
+        return _weighted(_cross_entropy(labels, y_pred, self.label_smoothing), labels, self.class_weights)
 
     def get_config(self):
-        return {**super().get_config(), "class_weights": self.class_weights, "class_priors": self.class_priors}
+        return {
+            **super().get_config(),
+            "class_weights": self.class_weights,
+            "class_priors": self.class_priors,
+            "label_smoothing": self.label_smoothing,
+        }
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")
@@ -147,7 +165,7 @@ class ASoftmaxLoss(keras.losses.Loss):
 class AMSoftmaxLoss(keras.losses.Loss):
     """Cross entropy of `scale * cosine`, from which the own class must give up a margin (AM-softmax).
 
-    The defaults are NII's.
+    The defaults are NII's for two classes of speech. For faces, the paper has a margin of 0.35 and a scale of 30.
 
     Reference:
         Wang, Cheng, Liu, Liu, "Additive Margin Softmax for Face Verification": https://arxiv.org/abs/1801.05599
@@ -155,6 +173,7 @@ class AMSoftmaxLoss(keras.losses.Loss):
     Args:
         scale: Float, positive.
         margin: Float from 0 to 2, in cosines.
+        label_smoothing: Float in [0, 1). The share of the target that is spread over all classes.
         reduction, name, dtype: As in `keras.losses.Loss`.
 
     Example:
@@ -162,21 +181,77 @@ class AMSoftmaxLoss(keras.losses.Loss):
     True
     """
 
-    def __init__(self, scale=20.0, margin=0.9, name="am_softmax_loss", **kwargs):
-        if scale <= 0:
-            raise ValueError(f"`scale` must be positive. Received: scale={scale!r}")
+    def __init__(self, scale=20.0, margin=0.9, label_smoothing=0.0, name="am_softmax_loss", **kwargs):
+        _check_scale(scale)
         _check_in_range("margin", margin, 0, 2)
+        _check_in_range("label_smoothing", label_smoothing, 0, 0.99)
         super().__init__(name=name, **kwargs)
         self.scale = scale
         self.margin = margin
+        self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
         labels = _class_indices(y_true)
         own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
-        return _cross_entropy(labels, self.scale * (y_pred - self.margin * own))
+        return _cross_entropy(labels, self.scale * (y_pred - self.margin * own), self.label_smoothing)
 
     def get_config(self):
-        return {**super().get_config(), "scale": self.scale, "margin": self.margin}
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "margin": self.margin,
+            "label_smoothing": self.label_smoothing,
+        }
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class ArcSoftmaxLoss(keras.losses.Loss):
+    """Cross entropy of `scale * cosine`, in which the angle to the own class counts as larger by a margin (ArcFace).
+
+    The own class gets `cos(angle + margin)`. Beyond an angle of pi - margin, where that would rise again, it gets
+    `cos(angle) - margin * sin(margin)`, so that a larger angle never costs less.
+
+    Reference:
+        Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition":
+        https://arxiv.org/abs/1801.07698
+
+    Args:
+        scale: Float, positive. The paper's is 64.
+        margin: Float from 0 to 1.5, in radians. The paper's is 0.5.
+        label_smoothing: Float in [0, 1). The share of the target that is spread over all classes.
+        reduction, name, dtype: As in `keras.losses.Loss`.
+
+    Example:
+    >>> lightcnn.losses.ArcSoftmaxLoss()(np.array([1]), np.array([[-1.0, 1.0]])).numpy() < 1e-9
+    True
+    """
+
+    def __init__(self, scale=64.0, margin=0.5, label_smoothing=0.0, name="arc_softmax_loss", **kwargs):
+        _check_scale(scale)
+        _check_in_range("margin", margin, 0, 1.5)
+        _check_in_range("label_smoothing", label_smoothing, 0, 0.99)
+        super().__init__(name=name, **kwargs)
+        self.scale = scale
+        self.margin = margin
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        labels = _class_indices(y_true)
+        # The gradient of a root is infinite at 0, so the sine stops short of it.
+        sines = ops.sqrt(ops.maximum(1.0 - ops.square(y_pred), 1e-12))
+        turned = y_pred * math.cos(self.margin) - sines * math.sin(self.margin)
+        lowered = y_pred - self.margin * math.sin(self.margin)
+        with_margin = ops.where(y_pred > -math.cos(self.margin), turned, lowered)
+        is_own = ops.one_hot(labels, y_pred.shape[-1], dtype="bool")
+        return _cross_entropy(labels, self.scale * ops.where(is_own, with_margin, y_pred), self.label_smoothing)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "margin": self.margin,
+            "label_smoothing": self.label_smoothing,
+        }
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")
@@ -201,8 +276,7 @@ class OCSoftmaxLoss(keras.losses.Loss):
     """
 
     def __init__(self, real_margin=0.9, fake_margin=0.2, scale=20.0, name="oc_softmax_loss", **kwargs):
-        if scale <= 0:
-            raise ValueError(f"`scale` must be positive. Received: scale={scale!r}")
+        _check_scale(scale)
         _check_in_range("real_margin", real_margin, -1, 1)
         _check_in_range("fake_margin", fake_margin, -1, 1)
         super().__init__(name=name, **kwargs)
@@ -254,6 +328,7 @@ _LOSSES = {
     "sigmoid": SigmoidLoss,
     "a_softmax": ASoftmaxLoss,
     "am_softmax": AMSoftmaxLoss,
+    "arc_softmax": ArcSoftmaxLoss,
     "oc_softmax": OCSoftmaxLoss,
     "p2sgrad": P2SGradLoss,
 }
@@ -264,15 +339,16 @@ def loss_for(head, **settings):
 
     | head | loss | settings |
     |---|---|---|
-    | `"softmax"` | `SoftmaxLoss` | `class_weights`, `class_priors` |
+    | `"softmax"` | `SoftmaxLoss` | `class_weights`, `class_priors`, `label_smoothing` |
     | `"sigmoid"` | `SigmoidLoss` | `class_weights` |
     | `"a_softmax"` | `ASoftmaxLoss` | none; margin 4 and annealing are the head's |
-    | `"am_softmax"` | `AMSoftmaxLoss` | `scale=20`, `margin=0.9` |
+    | `"am_softmax"` | `AMSoftmaxLoss` | `scale=20`, `margin=0.9`, `label_smoothing` |
+    | `"arc_softmax"` (faces) | `ArcSoftmaxLoss` | `scale=64`, `margin=0.5`, `label_smoothing` |
     | `"oc_softmax"` | `OCSoftmaxLoss` | `real_margin=0.9`, `fake_margin=0.2`, `scale=20` |
     | `"p2sgrad"` | `P2SGradLoss` | none |
 
     Args:
-        head: The name of the head, as in `lightcnn.layers.new_head`.
+        head: The name of the head, as in `lightcnn.layers.new_head`, or `"arc_softmax"`, for cosines as AM-softmax.
         settings: Arguments of the loss.
 
     Returns:
@@ -285,7 +361,7 @@ def loss_for(head, **settings):
     >>> network.compile("adam", lightcnn.losses.loss_for("am_softmax", margin=0.5))
     """
     if head not in _LOSSES:
-        raise ValueError(f"`head` must be one of {', '.join(map(repr, HEADS))}. Received: head={head!r}")
+        raise ValueError(f"`head` must be one of {', '.join(map(repr, _LOSSES))}. Received: head={head!r}")
     try:
         return _LOSSES[head](**settings)
     except TypeError as error:

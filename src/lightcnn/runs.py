@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -28,37 +29,63 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FIXED_SIZE", "IMAGES", "SPEECH", "Recipe", "Run", "compare", "default_run_folder", "parse_settings"]
+__all__ = [
+    "FACES",
+    "FIXED_SIZE",
+    "IMAGES",
+    "SPEECH",
+    "TASKS",
+    "Recipe",
+    "Run",
+    "compare",
+    "default_run_folder",
+    "parse_settings",
+]
 
-IMAGES, SPEECH = "image classification", "voice anti-spoofing"
-# the data sets and the networks of each task
-_DATASETS = {IMAGES: DATASETS, SPEECH: tuple(CORPORA)}
+IMAGES, SPEECH, FACES = "image classification", "voice anti-spoofing", "face representation"
+TASKS = (IMAGES, SPEECH, FACES)
+# the data sets, the networks and the heads of each task
+_DATASETS = {IMAGES: DATASETS, SPEECH: tuple(CORPORA), FACES: ("faces",)}
 FIXED_SIZE = ("stc2019", "stc2017", "lcnn_fixed")
-_MODELS = {IMAGES: ("lcnn",), SPEECH: (*FIXED_SIZE, "lcnn_attention", "lcnn_lstm_sum")}
+_MODELS = {
+    IMAGES: ("lcnn",),
+    SPEECH: (*FIXED_SIZE, "lcnn_attention", "lcnn_lstm_sum"),
+    FACES: ("light_cnn_4", "light_cnn_9", "light_cnn_29", "light_cnn_29v2", "light_cnn_v4"),
+}
+_MARGIN_HEADS = ("am_softmax", "arc_softmax")
+_HEADS = {
+    SPEECH: ("softmax", "sigmoid", "a_softmax", "am_softmax", "oc_softmax", "p2sgrad"),
+    FACES: ("softmax", *_MARGIN_HEADS),
+}
 
 
-def _of(task: str, default: Any) -> Any:
-    """Declares a key that only the recipes of one task have."""
-    return field(default=default, metadata={"task": task})
+def _of(*tasks: str, default: Any) -> Any:
+    """Declares a key that only the recipes of some tasks have."""
+    return field(default=default, metadata={"tasks": tasks})
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All that decides a training: one level, plain types, frozen.
 
-    Some keys belong to one task (pictures or speech); the other tasks' recipes do not have them.
+    Some keys belong to one task or two (pictures, speech, faces); the other tasks' recipes do not have them.
 
     Attributes:
         name: What `lightcnn train` calls it.
         dataset: Pictures: `mnist`, `cifar10`, `arrays` or `images`. Speech: a name of `lightcnn.datasets.CORPORA`.
+            Faces: `faces`.
         model: The network, one of `lightcnn.models`.
         epochs: Most passes over the training data.
-        batch_size: Pictures or utterances a step.
+        batch_size: Pictures or recordings a step.
         seed: Decides everything random: the first weights, the order, augmentation, dropout, the held-out data.
-        optimizer: `adam` or `adamw` (weight decay apart from the gradient, not on biases and batch norm).
-        schedule: `constant` or `one_cycle`.
-        learning_rate: The constant, or the peak of the cycle.
-        weight_decay: Of `adamw`.
+        optimizer: `adam`, `adamw` (weight decay apart from the gradient) or `sgd` (with momentum; weight decay in the
+            gradient). No weight decay is on biases and batch norm.
+        schedule: `constant`, `one_cycle` or `steps`.
+        learning_rate: The constant, the peak of the cycle, or that of the first step.
+        step_epochs: Of `steps`: after so many epochs the learning rate is multiplied by `step_factor`, again and again.
+        step_factor: Of `steps`.
+        momentum: Of `sgd`.
+        weight_decay: Of `adamw` and `sgd`. For `sgd`, x is what `keras.regularizers.L2(x / 2)` does.
         dropout: Share of the embedding dropped.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest).
         patience: Epochs without a better one after which training stops; 0 for never.
@@ -66,22 +93,30 @@ class Recipe:
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
         freeze: Names of layers (patterns such as `conv_*` too) that are not trained.
         batch_norm_momentum: Pictures: momentum of the moving statistics.
-        label_smoothing: Pictures: share of the target spread over all classes.
-        kernel_initializer: Pictures: Keras' name of the initializer of all kernels but the last.
+        label_smoothing: Pictures, faces: share of the target spread over all classes.
+        kernel_initializer: Pictures, faces: Keras' name of the initializer of all kernels but the last.
         normalization: Pictures: `standard` (mean 0 and deviation 1 a channel over the training data) or `unit`
             (8-bit pictures divided by 255, others as they are).
         max_shift: Pictures: largest random shift in pixels.
-        max_rotation_degrees: Pictures: largest random turn, either way.
-        max_zoom: Pictures: largest random change of size, as a share.
-        flip: Pictures: whether training pictures are mirrored at random.
-        cutout: Pictures: side in pixels of a square that is blanked at random; 0 for none.
+        max_rotation_degrees: Pictures, faces: largest random turn, either way.
+        max_zoom: Pictures, faces: largest random change of size, as a share.
+        flip: Pictures, faces: whether training pictures are mirrored at random.
+        cutout: Pictures, faces: side in pixels of a square that is blanked at random; 0 for none.
         validation_fraction: Share held out of the training data, where it has no validation split.
-        test_fraction: The same for the test split.
-        image_size: Pictures in folders: height and width in pixels.
-        channels: Pictures in folders: 1, 3, or 0 to decide by the pictures.
+        test_fraction: The same for the test split; of faces, the share of the people, whom training does not see.
+        image_size: Pictures in folders, faces: height and width in pixels.
+        channels: Pictures in folders: 1, 3, or 0 to decide by the pictures. Faces: 1 (grey), 3 (RGB; for
+            `light_cnn_v4` BGR), or 0 for those that the released network takes.
+        crop_size: Faces: height and width in pixels of what the network takes: in training a piece of the picture at
+            random, else its centre.
+        classifier_multiplier: Faces, `sgd`: what the learning rate of the classifier is multiplied by.
+        bias_multiplier: Faces, `sgd`: what that of all biases is multiplied by, the classifier's besides.
+        clip_norm: Faces: the largest norm of all gradients together; 0 for no limit.
+        margin: Faces, `am_softmax` (in cosines) and `arc_softmax` (in radians): by how much an identity must win.
+        head_scale: Faces, the same heads: what cosines are multiplied by.
         front_end: Speech: a name of `lightcnn.frontends.PRESETS`.
-        head: Speech: what the network ends in, with its loss: `softmax`, `sigmoid`, `a_softmax`, `am_softmax`,
-            `oc_softmax` or `p2sgrad`.
+        head: Speech, faces: what the network ends in, with its loss. Speech: `softmax`, `sigmoid`, `a_softmax`,
+            `am_softmax`, `oc_softmax` or `p2sgrad`. Faces: `softmax`, `am_softmax` or `arc_softmax`.
         duration_s: Speech: how much of a recording a training step sees, in seconds; networks of fixed size see as
             much of every file.
         crop: Speech: where a longer recording is cut in training: `first`, `centre` or `random`. Files are scored from
@@ -107,9 +142,12 @@ class Recipe:
     epochs: int = 10
     batch_size: int = 128
     seed: int = 0
-    optimizer: Literal["adam", "adamw"] = "adamw"
-    schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    schedule: Literal["constant", "one_cycle", "steps"] = "one_cycle"
     learning_rate: float = 4e-3
+    step_epochs: int = 10
+    step_factor: float = 0.457305051927326
+    momentum: float = 0.9
     weight_decay: float = 0.0
     dropout: float = 0.5
     validation_fraction: float = 0.1
@@ -119,33 +157,41 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     initial_weights: str = ""
     freeze: tuple[str, ...] = field(default=())
-    batch_norm_momentum: float = _of(IMAGES, 0.9)
-    label_smoothing: float = _of(IMAGES, 0.1)
-    kernel_initializer: str = _of(IMAGES, "he_normal")
-    normalization: Literal["standard", "unit"] = _of(IMAGES, "standard")
-    max_shift: int = _of(IMAGES, 0)
-    max_rotation_degrees: float = _of(IMAGES, 0.0)
-    max_zoom: float = _of(IMAGES, 0.0)
-    flip: bool = _of(IMAGES, False)
-    cutout: int = _of(IMAGES, 0)
-    image_size: int = _of(IMAGES, 64)
-    channels: int = _of(IMAGES, 0)
-    front_end: str = _of(SPEECH, "lfcc_nii")
-    head: Literal["softmax", "sigmoid", "a_softmax", "am_softmax", "oc_softmax", "p2sgrad"] = _of(SPEECH, "sigmoid")
-    duration_s: float = _of(SPEECH, 4.0)
-    crop: Literal["first", "centre", "random"] = _of(SPEECH, "random")
-    pad: Literal["repeat", "zero", "edge"] = _of(SPEECH, "repeat")
-    balanced: bool = _of(SPEECH, False)
-    room: float = _of(SPEECH, 0.0)
-    noise: float = _of(SPEECH, 0.0)
-    convolutive: float = _of(SPEECH, 0.0)
-    impulsive: float = _of(SPEECH, 0.0)
-    stationary: float = _of(SPEECH, 0.0)
-    max_gain_db: float = _of(SPEECH, 0.0)
-    codec: float = _of(SPEECH, 0.0)
-    codecs: str = _of(SPEECH, "mulaw,alaw,mp3,ogg,opus")
-    max_masked_frames: int = _of(SPEECH, 0)
-    max_masked_bins: int = _of(SPEECH, 0)
+    batch_norm_momentum: float = _of(IMAGES, default=0.9)
+    label_smoothing: float = _of(IMAGES, FACES, default=0.1)
+    kernel_initializer: str = _of(IMAGES, FACES, default="he_normal")
+    normalization: Literal["standard", "unit"] = _of(IMAGES, default="standard")
+    max_shift: int = _of(IMAGES, default=0)
+    max_rotation_degrees: float = _of(IMAGES, FACES, default=0.0)
+    max_zoom: float = _of(IMAGES, FACES, default=0.0)
+    flip: bool = _of(IMAGES, FACES, default=False)
+    cutout: int = _of(IMAGES, FACES, default=0)
+    image_size: int = _of(IMAGES, FACES, default=64)
+    channels: int = _of(IMAGES, FACES, default=0)
+    crop_size: int = _of(FACES, default=128)
+    classifier_multiplier: float = _of(FACES, default=10.0)
+    bias_multiplier: float = _of(FACES, default=2.0)
+    clip_norm: float = _of(FACES, default=0.0)
+    margin: float = _of(FACES, default=0.35)
+    head_scale: float = _of(FACES, default=30.0)
+    front_end: str = _of(SPEECH, default="lfcc_nii")
+    head: Literal["softmax", "sigmoid", "a_softmax", "am_softmax", "arc_softmax", "oc_softmax", "p2sgrad"] = _of(
+        SPEECH, FACES, default="sigmoid"
+    )
+    duration_s: float = _of(SPEECH, default=4.0)
+    crop: Literal["first", "centre", "random"] = _of(SPEECH, default="random")
+    pad: Literal["repeat", "zero", "edge"] = _of(SPEECH, default="repeat")
+    balanced: bool = _of(SPEECH, default=False)
+    room: float = _of(SPEECH, default=0.0)
+    noise: float = _of(SPEECH, default=0.0)
+    convolutive: float = _of(SPEECH, default=0.0)
+    impulsive: float = _of(SPEECH, default=0.0)
+    stationary: float = _of(SPEECH, default=0.0)
+    max_gain_db: float = _of(SPEECH, default=0.0)
+    codec: float = _of(SPEECH, default=0.0)
+    codecs: str = _of(SPEECH, default="mulaw,alaw,mp3,ogg,opus")
+    max_masked_frames: int = _of(SPEECH, default=0)
+    max_masked_bins: int = _of(SPEECH, default=0)
 
     def __post_init__(self) -> None:
         for key, kind in _field_types().items():
@@ -157,39 +203,45 @@ class Recipe:
         if all(self.dataset not in datasets for datasets in _DATASETS.values()):
             known = [name for names in _DATASETS.values() for name in names]
             raise RecipeError(f"dataset must be one of {', '.join(known)}. Received: dataset={self.dataset!r}")
-        if self.model not in _MODELS[self.task]:
-            raise RecipeError(
-                f"model must be one of {', '.join(_MODELS[self.task])} for {self.task}. Received: model={self.model!r}"
-            )
+        for key, values in (("model", _MODELS), ("head", _HEADS)):
+            value = getattr(self, key)
+            if value not in (fitting := values.get(self.task, (value,))):
+                listed = ", ".join(fitting)
+                raise RecipeError(f"{key} must be one of {listed} for {self.task}. Received: {key}={value!r}")
         for key, (low, high) in _RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise RecipeError(f"{key} must be from {low} to {high}. Received: {key}={getattr(self, key)!r}")
         if self.channels not in (0, 1, 3):
             raise RecipeError(f"channels must be 1, 3, or 0 to decide by the pictures. Received: {self.channels}")
-        for key, (other, values) in _NEEDS.items():
-            if self._is_set(key) and getattr(self, other) not in values:
+        for key, (other, needed) in _NEEDS.items():
+            if self._is_set(key) and getattr(self, other) not in needed:
                 raise RecipeError(
-                    f"{key} has no effect with {other}={getattr(self, other)}: it needs {' or '.join(values)}. "
+                    f"{key} has no effect with {other}={getattr(self, other)}: it needs {' or '.join(needed)}. "
                     f"Received: {key}={getattr(self, key)!r}"
                 )
         for one in dataclasses.fields(self):
-            if one.metadata.get("task", self.task) != self.task and self._is_set(one.name):
+            if self.task not in _tasks(one) and self._is_set(one.name):
                 raise RecipeError(
-                    f"{one.name} belongs to {one.metadata['task']}, and {self.name} is a recipe of {self.task}. "
+                    f"{one.name} belongs to {' and '.join(_tasks(one))}, and {self.name} is a recipe of {self.task}. "
                     f"Keys: {', '.join(self.to_json())}."
                 )
+        if self.task == FACES and self.crop_size > self.image_size:
+            raise RecipeError(
+                f"crop_size must be at most image_size, since it is a piece of the picture. "
+                f"Received: crop_size={self.crop_size}, image_size={self.image_size}"
+            )
 
     def _is_set(self, key: str) -> bool:
         return bool(getattr(self, key) != next(one.default for one in dataclasses.fields(self) if one.name == key))
 
     @property
     def task(self) -> str:
-        """What the recipe's network does: `image classification` or `voice anti-spoofing`."""
+        """What the recipe's network does: one of `TASKS`."""
         return next(task for task, datasets in _DATASETS.items() if self.dataset in datasets)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the keys of the recipe's task as plain JSON types."""
-        keys = [key.name for key in dataclasses.fields(self) if key.metadata.get("task", self.task) == self.task]
+        keys = [key.name for key in dataclasses.fields(self) if self.task in _tasks(key)]
         return {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in keys}
 
     @classmethod
@@ -208,12 +260,21 @@ class Recipe:
         return cls(**values)
 
 
+def _tasks(key: Any) -> tuple[str, ...]:
+    """Returns the tasks whose recipes have a key, a field of `Recipe`."""
+    tasks: tuple[str, ...] = key.metadata.get("tasks", TASKS)
+    return tasks
+
+
 # what fits a key beside its type; a share below one leaves something
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),
     "seed": (0, 2**32 - 1),
     "learning_rate": (0, 1_000),
+    "step_epochs": (1, 100_000),
+    "step_factor": (0, 1),
+    "momentum": (0, 1),
     "weight_decay": (0, 100),
     "label_smoothing": (0, 0.99),
     "dropout": (0, 0.99),
@@ -226,6 +287,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "test_fraction": (0, 0.9),
     "patience": (0, 100_000),
     "image_size": (16, 4096),
+    "crop_size": (16, 4096),
+    "classifier_multiplier": (0, 1_000),
+    "bias_multiplier": (0, 1_000),
+    "clip_norm": (0, 1e9),
+    "margin": (0, 1.5),
+    "head_scale": (0.01, 1_000),
     "duration_s": (0.2, 600),
     **dict.fromkeys(("room", "noise", "convolutive", "impulsive", "stationary", "codec"), (0, 1)),
     "max_gain_db": (0, 60),
@@ -236,10 +303,17 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 # a key that has an effect only with certain values of another
 _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "weight_decay": ("optimizer", ("adamw",)),
-    "image_size": ("dataset", ("images",)),
-    "channels": ("dataset", ("images",)),
-    "test_fraction": ("dataset", ("images", "csv")),
+    "weight_decay": ("optimizer", ("adamw", "sgd")),
+    "momentum": ("optimizer", ("sgd",)),
+    "classifier_multiplier": ("optimizer", ("sgd",)),
+    "bias_multiplier": ("optimizer", ("sgd",)),
+    "step_epochs": ("schedule", ("steps",)),
+    "step_factor": ("schedule", ("steps",)),
+    "margin": ("head", _MARGIN_HEADS),
+    "head_scale": ("head", _MARGIN_HEADS),
+    "image_size": ("dataset", ("images", "faces")),
+    "channels": ("dataset", ("images", "faces")),
+    "test_fraction": ("dataset", ("images", "csv", "faces")),
     "pad": ("model", FIXED_SIZE),
     "balanced": ("head", ("softmax", "sigmoid")),
 }
@@ -259,6 +333,7 @@ _ENVIRONMENT_KEYS = (
 _DATA_KEYS = ("data_dir", "digest", "labels", "name", "sizes", "skipped", "source")
 
 
+@cache  # every value that is set asks
 def _field_types() -> dict[str, Any]:
     return typing.get_type_hints(Recipe)
 

@@ -49,10 +49,15 @@ def predict(
     import_backend()
     from lightcnn.inference import Predictor
     from lightcnn.progress import ProgressBar
-    from lightcnn.runs import IMAGES, SPEECH
+    from lightcnn.runs import FACES, IMAGES, SPEECH
 
     predictor = Predictor.load(model)
     task = predictor.metadata.get("task", IMAGES)
+    if task == FACES:
+        raise click.UsageError(
+            f"{model} is a model for faces: it gives embeddings, no labels. Use `lightcnn verify {model} A B`, or "
+            f"`lightcnn embed {model} FILES... --output FILE.npz`."
+        )
     if windows and task != SPEECH:
         raise click.UsageError(f"--windows is for speech. Received: a model for {task}")
     found, failures = _find_files(predictor, [*files, *listed])
@@ -225,17 +230,21 @@ def check(folder: Path, corpus: str | None, keys: Path | None, decode: bool, for
 @main.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The .keras file to write.")
+@click.option("--drop-classifier", is_flag=True, help="Faces: leave the classifier of the training's identities out.")
 @common
-def convert(checkpoint: Path, output: Path, quiet: bool) -> None:
+def convert(checkpoint: Path, output: Path, drop_classifier: bool, quiet: bool) -> None:
     """Convert other people's weights to a .keras file.
 
-    CHECKPOINT is the PyTorch file of NII's LFCC-LCNN-LSTM. No code in it is run.
+    CHECKPOINT is the PyTorch file of NII's LFCC-LCNN-LSTM or of a released Light CNN-4, -9, -29, -29v2 or v4 for faces,
+    or an .npz or .safetensors file with the same names. No code in it is run.
     """
     from lightcnn.backends import import_backend
 
     import_backend()
     from lightcnn.importing import convert as convert_checkpoint
 
-    facts = convert_checkpoint(checkpoint, output)
+    facts = convert_checkpoint(checkpoint, output, keep_classifier=not drop_classifier)
     rows = [(key.replace("_", " "), value) for key, value in facts.items() if isinstance(value, str | int)]
+    if "parity" in facts:
+        rows.append(("difference from the checkpoint's embedding", f"{facts['parity']:.1e} of the largest value"))
     print_table((str(output), ""), rows)

@@ -12,6 +12,10 @@ from lightcnn.cli.tables import print_table
 
 __all__ = ["info"]
 
+_MOST_LABELS = 20  # a network for faces may know thousands of people
+# what the model file of a countermeasure or of a network for faces says besides
+_MORE_FACTS = ("network", "sampling_rate", "score", "threshold", "threshold_from")
+
 
 @main.command()
 @click.argument("target", required=False)
@@ -78,13 +82,14 @@ def _print_run(folder: Path) -> None:
     except RunError:
         rows.append(("state", "not finished; go on with --resume"))
     else:
-        rows += [("data", environment["data"]["name"]), ("labels", ", ".join(environment["data"]["labels"]))]
+        rows += [("data", environment["data"]["name"]), ("labels", _listed(environment["data"]["labels"]))]
         rows += [("parameters", f"{metrics['parameters']:,}"), ("seconds", f"{metrics['train_seconds']:.0f}")]
         for split in ("validation", "test"):
             if split in metrics:
                 rate = metrics[split].get("eer")
                 rows += [(f"{split} EER", f"{rate:.2%}")] if rate is not None else []
-                rows.append((f"{split} accuracy", f"{metrics[split]['accuracy']:.2%}"))
+                if "accuracy" in metrics[split]:
+                    rows.append((f"{split} accuracy", f"{metrics[split]['accuracy']:.2%}"))
         rows += [("processor", environment["processor"]), ("command", environment["command"])]
     print_table((str(run.folder), ""), rows)
 
@@ -96,13 +101,16 @@ def _print_model(path: Path) -> None:
     from lightcnn.models import describe_layers, load_model, read_metadata, shape_text
 
     metadata, model = read_metadata(path), load_model(path)
+    described = metadata.get("input") or {}
+    kind = [str(described[key]) for key in ("dtype", "colour") if key in described]
     facts = [
         ("task", metadata.get("task")),
         ("recipe", metadata.get("recipe", "-")),
         ("data", metadata.get("dataset", "-")),
-        ("labels", ", ".join(map(str, metadata.get("labels") or []))),
-        ("input", "; ".join(map(shape_text, model.inputs)) + f" {(metadata.get('input') or {}).get('dtype', '')}"),
-        *((key.replace("_", " "), metadata[key]) for key in _SPEECH_FACTS if key in metadata),
+        ("labels", _listed(metadata.get("labels") or [])),
+        ("input", " ".join(["; ".join(map(shape_text, model.inputs)), *kind])),
+        *((key.replace("_", " "), metadata[key]) for key in _MORE_FACTS if key in metadata),
+        *((key.replace("_", " "), value) for key, value in (metadata.get("alignment") or {}).items()),
         ("parameters", f"{model.count_params():,}"),
     ]
     print_table((str(path), ""), facts)
@@ -111,5 +119,6 @@ def _print_model(path: Path) -> None:
     print_table(("layer", "kind", "output", "parameters"), rows)
 
 
-# what the model file of a countermeasure says besides
-_SPEECH_FACTS = ("sampling_rate", "score", "threshold", "threshold_from")
+def _listed(labels: list[str]) -> str:
+    more = f", ... {len(labels):,} in all" if len(labels) > _MOST_LABELS else ""
+    return ", ".join(map(str, labels[:_MOST_LABELS])) + more

@@ -23,7 +23,7 @@ from lightcnn.decoding import decode_picture, ignore_picture_warnings, list_pict
 from lightcnn.errors import BadFilesError, DataError, StorageError, nearest
 from lightcnn.files import cache_folder, file_digest
 
-__all__ = ["DATASETS", "ImageDataset", "Split", "load_images"]
+__all__ = ["DATASETS", "ImageDataset", "Split", "decode_all", "load_images", "stack_on_disk"]
 
 DATASETS = ("mnist", "cifar10", "arrays", "images")
 
@@ -314,7 +314,7 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
             passed_over += others
 
     everything = list(chain.from_iterable(files.values()))
-    stack, failures, digests = _decode_all([path for path, _ in everything], image_size, channels, track)
+    stack, failures, digests = decode_all([path for path, _ in everything], image_size, channels, track)
     if failures and not skip_bad_files:
         hint = "Mend or remove them, or pass --skip-bad-files to train without them."
         raise BadFilesError([(everything[row][0], cause) for row, cause in failures.items()], hint)
@@ -350,7 +350,7 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
     )
 
 
-def _decode_all(
+def decode_all(
     paths: list[Path], image_size: int, channels: int, track: Track
 ) -> tuple[NDArray[np.uint8], dict[int, str], list[bytes]]:
     """Decodes files on several threads, each into its row of a file on the disk that has no name.
@@ -359,7 +359,7 @@ def _decode_all(
         The pictures, the causes of those that failed by row, and the SHA-256 of every file.
     """
     shape = (len(paths), image_size, image_size, channels or 3)
-    stack = _stack_on_disk(shape)
+    stack = stack_on_disk(shape)
     grey = np.zeros(len(paths), bool)
     failures: dict[int, str] = {}
     digests = [b""] * len(paths)
@@ -383,7 +383,7 @@ def _decode_all(
     return (stack[..., :1] if one_channel else stack), dict(sorted(failures.items())), digests
 
 
-def _stack_on_disk(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def stack_on_disk(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Maps a file without a name, which the system removes with the process.
 
     Its space is taken now: a disk that fills under a mapped file ends the process without a word.

@@ -21,6 +21,7 @@ __all__ = [
     "Picture",
     "decode_picture",
     "find_pictures",
+    "fit_picture",
     "ignore_picture_warnings",
     "is_grey",
     "list_pictures",
@@ -170,12 +171,12 @@ def decode_picture(path: Path, size: tuple[int, int], channels: int) -> Picture:
         raise DataError(f"pictures have 1 channel (grey) or 3 (colour). Received: channels={channels}")
     image = open_picture(path)
     grey, original_size = is_grey(image), image.size
-    image = _fit(image.convert("L" if channels == 1 else "RGB"), width=size[1], height=size[0])
+    image = fit_picture(image.convert("L" if channels == 1 else "RGB"), width=size[1], height=size[0])
     pixels: NDArray[Any] = np.asarray(image, np.uint8)
     return Picture(pixels.reshape(*size, channels), original_size, grey)
 
 
-def _fit(image: Image.Image, width: int, height: int) -> Image.Image:
+def fit_picture(image: Image.Image, width: int, height: int) -> Image.Image:
     """Fits a picture into a frame; `ImageOps.pad` makes a very thin picture vanish."""
     if image.size == (width, height):
         return image

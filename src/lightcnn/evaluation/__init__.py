@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from lightcnn.errors import RunError
-from lightcnn.evaluation import images, speech
+from lightcnn.evaluation import faces, images, speech
 from lightcnn.inference import Predictor
 from lightcnn.models import write_metadata
 from lightcnn.progress import ProgressBar
 from lightcnn.reporting import write_report
-from lightcnn.runs import IMAGES, SPEECH, Recipe, Run
+from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run
 
 __all__ = ["evaluate", "evaluate_splits", "load_data"]
 
 # how a task loads its data, measures a split and writes the scores
-_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech}
+_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
+# what is measured on validation and kept in the model file
+_CALIBRATED = {SPEECH: "calibration", FACES: "threshold"}
 
 
 def evaluate(
@@ -34,7 +36,7 @@ def evaluate(
         run: A run or its folder.
         split: `"train"`, `"validation"` or `"test"`.
         data_dir: Where the data are; None for where they were in training. A countermeasure can be measured on any
-            corpus of `lightcnn.datasets.CORPORA`.
+            corpus of `lightcnn.datasets.CORPORA`, a face model on any people.
         submission: Speech: where to write the scores in the form of the corpus' challenge.
         quiet: Whether to show no progress.
 
@@ -60,9 +62,12 @@ def evaluate(
             # What was held out of the run's own recordings says nothing of another corpus, which refuses the key.
             recipe = replace(recipe, dataset=found, test_fraction=Recipe.test_fraction)
         data = load_data(recipe, folder, skip_bad_files=bool(trained_on["skipped"]), bar=bar)
-        if list(data.labels) != trained_on["labels"]:
-            raise RunError(f"{data.source} has other classes than the run was trained on: {', '.join(data.labels)}")
         own = data.digest == trained_on["digest"]
+        if recipe.task == FACES:
+            if not own and (data.test is None or "test" in data.held_out):
+                data = data.all_to_test()  # the model saw none of these people, so nobody must be left out
+        elif list(data.labels) != trained_on["labels"]:
+            raise RunError(f"{data.source} has other classes than the run was trained on: {', '.join(data.labels)}")
         if not own and (split in data.held_out or split != "test"):
             raise RunError(
                 f"{data.source} is not the data that {run.folder} was trained on, and its {split} split could hold "
@@ -76,7 +81,7 @@ def evaluate(
             bar.say(
                 f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are."
             )
-            figures, scores = task.measure(Predictor.load(run.folder), data, split, bar)
+            figures, scores = task.measure(_opened(run), data, split, bar)
             task.write_scores(run.folder / "scores-other.csv", data.split(split), scores, data.labels)
             report = run.folder / "report-other.html"
             write_report(report, run, data, split, scores, {**known, split: figures})
@@ -84,6 +89,11 @@ def evaluate(
         if submission is not None:
             speech.write_submission(Path(submission), data.split(split), scores, recipe.dataset)
     return figures
+
+
+def _opened(run: Run) -> Any:
+    """Opens a run's best model; one for faces with its classifier, which only its own people need."""
+    return faces.open_run(run) if run.recipe.task == FACES else Predictor.load(run.folder)
 
 
 def load_data(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> Any:
@@ -117,13 +127,14 @@ def _measure_own(
 ) -> tuple[dict[str, Any], Any]:
     """Returns the figures by split, and the scores of the last one."""
     task, figures = _TASKS[run.recipe.task], dict[str, Any]()
-    predictor: Any = Predictor.load(run.folder)
+    predictor = _opened(run)
     for name in splits:
         figures[name], scores = task.measure(predictor, data, name, bar)
-        if name == "validation" and run.recipe.task == SPEECH and "calibration" not in predictor.metadata:
-            write_metadata(run.best_model, {**predictor.metadata, **speech.calibrate(data.split(name), scores)})
-            predictor = Predictor.load(run.folder)
-            figures[name] = speech.figures_of(predictor, data, name, scores)
+        kept = _CALIBRATED.get(run.recipe.task)
+        if name == "validation" and kept is not None and kept not in predictor.metadata:
+            write_metadata(run.best_model, {**predictor.metadata, **task.calibrate(data.split(name), scores)})
+            predictor = _opened(run)
+            figures[name] = task.figures_of(predictor, data, name, scores)
             if (figures[name]["eer"] or 0) > 0.5:
                 bar.say("Note: an EER above 50 % on validation: the model learned nothing that holds there.")
     metrics_of_run = {**known, **figures}

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lightcnn.errors import ModelFileError
-from lightcnn.runs import IMAGES, SPEECH, Run
+from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 
 __all__ = ["Predictor"]
 
 _PREDICTORS = {
     IMAGES: ("lightcnn.inference.images", "PicturePredictor"),
     SPEECH: ("lightcnn.inference.speech", "SpeechPredictor"),
+    FACES: ("lightcnn.inference.faces", "FacePredictor"),
 }
 
 
@@ -38,7 +39,7 @@ class Predictor(ABC):
         """Opens a run folder or a `.keras` file.
 
         Returns:
-            A `PicturePredictor` or a `SpeechPredictor`, as the model's task needs.
+            A `PicturePredictor`, a `SpeechPredictor` or a `FacePredictor`, as the model's task needs.
 
         Raises:
             ModelFileError: If the file is damaged, unsafe or does not say what it is for.

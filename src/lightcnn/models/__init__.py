@@ -1,5 +1,14 @@
 """Functions that return a functional `keras.Model`, and the files that models are kept in."""
 
+from lightcnn.models.face import (
+    FACE_PRESETS,
+    FacePreset,
+    light_cnn_4,
+    light_cnn_9,
+    light_cnn_29,
+    light_cnn_29v2,
+    light_cnn_v4,
+)
 from lightcnn.models.image import lcnn
 from lightcnn.models.mixtures import GaussianMixtures, fit_gaussian_mixtures, load_gaussian_mixtures
 from lightcnn.models.saving import (
@@ -20,6 +29,8 @@ from lightcnn.models.speech import (
 )
 
 __all__ = [
+    "FACE_PRESETS",
+    "FacePreset",
     "GaussianMixtures",
     "describe_layers",
     "fit_gaussian_mixtures",
@@ -28,6 +39,11 @@ __all__ = [
     "lcnn_attention",
     "lcnn_fixed",
     "lcnn_lstm_sum",
+    "light_cnn_29",
+    "light_cnn_29v2",
+    "light_cnn_4",
+    "light_cnn_9",
+    "light_cnn_v4",
     "load_gaussian_mixtures",
     "load_model",
     "read_metadata",

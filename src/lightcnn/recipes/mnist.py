@@ -14,9 +14,9 @@ from lightcnn.runs import Recipe
 RECIPE = Recipe(
     name="mnist",
     dataset="mnist",
-    epochs=16,
-    batch_size=128,
-    learning_rate=6e-3,
+    epochs=17,
+    batch_size=256,
+    learning_rate=8e-3,
     weight_decay=0.02,
     dropout=0.3,
     max_shift=2,

@@ -8,14 +8,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lightcnn.reporting import images, speech
+from lightcnn.reporting import faces, images, speech
 from lightcnn.reporting.page import BLUE, ORANGE, plot, quiet_axes, section, table, tiles, write_page
-from lightcnn.runs import IMAGES, SPEECH, Run
+from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 
 __all__ = ["write_report"]
 
 # what a task shows: its headline, its pictures, and what its learning curves mean
-_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech}
+_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
 
 
 def write_report(path: Path, run: Run, data: Any, split: str, scores: Any, figures: dict[str, Any]) -> None:
@@ -27,6 +27,7 @@ def write_report(path: Path, run: Run, data: Any, split: str, scores: Any, figur
         data: The data that it was evaluated on.
         split: The name of the split that `scores` belong to.
         scores: Pictures: probabilities `(images, classes)`. Speech: scores `(utterances,)`.
+            Faces: `lightcnn.evaluation.faces.PairScores`.
         figures: What `metrics.json` holds, with the figures of that split.
     """
     task = _TASKS[run.recipe.task]

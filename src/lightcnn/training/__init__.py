@@ -13,8 +13,8 @@ from lightcnn.errors import RunError
 from lightcnn.evaluation import evaluate_splits, load_data
 from lightcnn.models import describe_layers
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import IMAGES, SPEECH, Recipe, Run, default_run_folder
-from lightcnn.training import images, speech
+from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, default_run_folder
+from lightcnn.training import faces, images, speech
 from lightcnn.training.checkpoint import has_checkpoint
 from lightcnn.training.fitting import fit
 from lightcnn.training.networks import Networks, resolve
@@ -22,7 +22,7 @@ from lightcnn.training.networks import Networks, resolve
 __all__ = ["train"]
 
 # how a task builds its networks and makes its batches
-_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech}
+_TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
 
 
 def train(

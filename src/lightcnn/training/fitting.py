@@ -14,8 +14,9 @@ import numpy as np
 from lightcnn.backends import random_stream
 from lightcnn.errors import DivergedError
 from lightcnn.models import save_model
+from lightcnn.optimizers import CoupledSGD
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import Recipe, Run
+from lightcnn.runs import FACES, Recipe, Run
 from lightcnn.schedules import OneCycle
 from lightcnn.training.checkpoint import State, keep, restore
 from lightcnn.training.networks import Networks
@@ -102,7 +103,7 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         StorageError: If the disk is full.
     """
     batches = Batches(len(data.train), recipe, partial(task.training_batch, recipe, data))
-    optimizer = _optimizer(recipe, num_steps=len(batches) * recipe.epochs)
+    optimizer = _optimizer(recipe, steps_per_epoch=len(batches))
     networks.trained.compile(
         optimizer=optimizer,
         loss=networks.loss,
@@ -133,14 +134,31 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
     return state
 
 
-def _optimizer(recipe: Recipe, num_steps: int) -> Any:
+_NOT_DECAYED = ("bias", "beta", "gamma")
+
+
+def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
     rate: Any = recipe.learning_rate
     if recipe.schedule == "one_cycle":
-        rate = OneCycle(recipe.learning_rate, num_steps)
+        rate = OneCycle(recipe.learning_rate, steps_per_epoch * recipe.epochs)
+    elif recipe.schedule == "steps":
+        step = steps_per_epoch * recipe.step_epochs
+        rate = keras.optimizers.schedules.ExponentialDecay(rate, step, recipe.step_factor, staircase=True)
+    clip = {"global_clipnorm": recipe.clip_norm or None}
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+        return keras.optimizers.Adam(rate, **clip)
+    if recipe.optimizer == "sgd":
+        multipliers = {"logits/*": recipe.classifier_multiplier, "bias": recipe.bias_multiplier}
+        return CoupledSGD(
+            rate,
+            recipe.momentum,
+            recipe.weight_decay,
+            rate_multipliers=multipliers if recipe.task == FACES else None,
+            decay_multipliers=dict.fromkeys(_NOT_DECAYED, 0.0),
+            **clip,
+        )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **clip)
+    optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
     return optimizer
 
 

@@ -80,13 +80,14 @@ def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
         weights = layer.get_weights()
         if not weights:
             continue
-        if layer.name not in old:
-            raise RecipeError(f"initial_weights={origin} has no layer {layer.name!r}: it is another network.")
-        before = old[layer.name].get_weights()
-        if [w.shape for w in before] == [w.shape for w in weights]:
+        before = old[layer.name].get_weights() if layer.name in old else None
+        if before is not None and [w.shape for w in before] == [w.shape for w in weights]:
             layer.set_weights(before)
         elif layer.name == "logits":
-            notes.append(f"The layer 'logits' is new: {before[-1].size} classes there, {weights[-1].size} here.")
+            there = "none" if before is None else before[-1].shape[-1]
+            notes.append(f"The layer 'logits' is new: {there} classes there, {weights[-1].shape[-1]} here.")
+        elif before is None:
+            raise RecipeError(f"initial_weights={origin} has no layer {layer.name!r}: it is another network.")
         else:
             raise RecipeError(
                 f"initial_weights={origin} does not fit: the layer {layer.name!r} has weights of shape "

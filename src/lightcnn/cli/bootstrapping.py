@@ -1,0 +1,97 @@
+"""The command that cleans noisy labels."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.runs import _began, _resuming
+from lightcnn.cli.tables import print_table
+
+__all__ = ["bootstrap"]
+
+_CHOICE = click.Choice(["keep", "drop"])
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--data-dir", type=PATH, help="Folder, file or list with the data.")
+@click.option("--run-dir", type=PATH, help="Folder for all rounds.  [default: runs/RECIPE-bootstrap/TIME]")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="What is sure.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="How often to clean and retrain.")
+@click.option("--agreeing", type=_CHOICE, default="keep", show_default=True, help="Unsure, but as labelled.")
+@click.option("--disagreeing", type=_CHOICE, default="drop", show_default=True, help="Unsure, and not as labelled.")
+@click.option("--from-cleaned", is_flag=True, help="Later rounds decide on what the round before has left.")
+@click.option("--keep-weights", is_flag=True, help="Later rounds go on from the weights of the round before.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--resume", is_flag=True, help="Go on in --run-dir; finished rounds are not trained again.")
+@click.option("--overwrite", is_flag=True, help="Delete what is in --run-dir first.")
+@click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
+@click.option("--skip-bad-files", is_flag=True, help="Train without the files that cannot be read.")
+@common
+def bootstrap(
+    recipe: str,
+    data_dir: Path | None,
+    run_dir: Path | None,
+    from_cleaned: bool,
+    keep_weights: bool,
+    settings: tuple[str, ...],
+    seed: int | None,
+    resume: bool,
+    **options: Any,
+) -> None:
+    """Train, let the network clean the labels, train again.
+
+    RECIPE is one for pictures or faces. A label that is predicted stays; another one that is predicted with more than
+    --threshold replaces it; other examples are dropped.
+    """
+    from lightcnn.recipes import get_recipe
+    from lightcnn.runs import default_run_folder, parse_settings
+
+    if resume and options["overwrite"]:
+        raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
+    if resume and run_dir is None:
+        raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
+    values = parse_settings(settings) | ({} if seed is None else {"seed": seed})
+    resolved = get_recipe(recipe, **values)
+    folder, command = run_dir or default_run_folder(f"{recipe}-bootstrap"), shlex.join(["lightcnn", *sys.argv[1:]])
+
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.bootstrapping import bootstrap as bootstrap_recipe
+
+    try:
+        rows = bootstrap_recipe(
+            resolved,
+            folder,
+            data_dir,
+            from_original=not from_cleaned,
+            new_weights=not keep_weights,
+            resume=resume,
+            command=command,
+            **options,
+        )
+    except KeyboardInterrupt:
+        begun = resume or _began(folder / "round-0", command)
+        click.echo(f"Interrupted. {'Go on with: ' + _resuming(folder) if begun else 'Nothing was begun.'}", err=True)
+        sys.exit(130)
+    figures = [key for key in rows[0] if key.endswith(("_accuracy", "_eer"))]
+    head = ("round", "examples", "kept", "relabelled", "dropped", *(f"{_heading(key)}, %" for key in figures))
+    print_table(head, [[_cell(row[key]) for key in (*head[:5], *figures)] for row in rows])
+
+
+def _heading(figure: str) -> str:
+    return figure.replace("_eer", " EER").replace("_", " ")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"

@@ -1,0 +1,377 @@
+"""The commands for faces: embeddings, and whether two of them show one person."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.tables import print_table
+
+__all__ = ["embed", "verify"]
+
+_MOST_CHANGES = 5  # kinds of conversion that are told one by one
+
+
+def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say how pictures are looked at."""
+    for option in (
+        click.option("--flip", is_flag=True, help="Add the embedding of the mirror image."),
+        click.option("--insightface-crops", is_flag=True, help="Pictures are cut as insightface does: align them."),
+        click.option("--detect", is_flag=True, help="Find landmarks; the largest face counts. Needs lightcnn[faces]."),
+        click.option("--landmarks", type=PATH, help="Five points a picture to align by: CSV, JSON, .5pt or a folder."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@click.argument("files", nargs=-1)
+@click.option("--output", type=PATH, required=True, help="The .npz file to write.")
+@click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
+@_looking
+@common
+def embed(
+    model: Path,
+    files: tuple[str, ...],
+    output: Path,
+    files_from: Any,
+    landmarks: Path | None,
+    detect: bool,
+    insightface_crops: bool,
+    flip: bool,
+    quiet: bool,
+) -> None:
+    """Embed pictures of faces into an .npz file.
+
+    MODEL is a run folder or a .keras file, FILES are pictures, or folders with one sub-folder a person.
+    """
+    listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
+    names = [*files, *listed]
+    if not names:
+        raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
+    if output.suffix != ".npz":
+        raise click.BadParameter(f"embeddings are written as .npz, received {output}.", param_hint="--output")
+    _one_at_most(landmarks=landmarks, detect=detect, insightface_crops=insightface_crops)
+
+    from lightcnn.errors import DataError
+    from lightcnn.progress import ProgressBar
+
+    predictor = _load(model)
+    found, identities, empty = _find(names)
+    if not found:
+        raise DataError("There is no picture to embed.")
+
+    from lightcnn.verification import embed as embed_files
+    from lightcnn.verification import save_gallery
+
+    folders = [name for name in names if Path(name).is_dir()]
+    with ProgressBar(quiet) as bar:
+        gallery = embed_files(
+            predictor,
+            found,
+            identities,
+            landmarks=_source(landmarks, detect, insightface_crops),
+            data_dir=folders[0] if len(folders) == 1 else None,
+            flip=flip,
+            track=bar.track,
+        )
+        for file, cause in gallery.failures:
+            click.echo(f"{file}: {cause}", err=True)
+        _tell(bar.tell, gallery.changes)
+    if not len(gallery):
+        raise DataError(f"No picture could be embedded. {output} was not written.")
+    save_gallery(output, gallery)
+    people = len(set(gallery.identities.tolist()) - {""})
+    rows = [("pictures", f"{len(gallery):,}"), ("identities", f"{people:,}"), ("features", predictor.features)]
+    print_table((str(output), ""), [*rows, ("model", gallery.model)])
+    if failures := len(gallery.failures) + empty:
+        click.echo(f"{failures} of {failures + len(gallery)} files could not be embedded.", err=True)
+        sys.exit(1)
+
+
+def _find(names: list[str]) -> tuple[list[str], list[str], int]:
+    """Lists the pictures of files and folders, and who is shown: the sub-folder's name; counts the empty folders."""
+    from lightcnn.decoding import list_pictures
+    from lightcnn.errors import DataError
+
+    found: list[str] = []
+    identities: list[str] = []
+    empty = 0
+    for name in names:
+        if not Path(name).is_dir():
+            found.append(name)
+            identities.append("")
+            continue
+        try:
+            pictures = [path.relative_to(name) for path in list_pictures(Path(name))[0]]
+        except DataError as error:
+            empty += 1
+            click.echo(str(error), err=True)
+            continue
+        found += [f"{name.rstrip('/')}/{path}" for path in pictures]
+        identities += [path.parts[0] if len(path.parts) > 1 else "" for path in pictures]
+    return found, identities, empty
+
+
+@main.command()
+@click.argument("model", type=PATH)
+@click.argument("images", nargs=-1)
+@click.option("--pairs", type=PATH, help="LFW's pairs.txt, a CSV, YTF's splits.txt, or an insightface .bin.")
+@click.option("--data-dir", type=PATH, help="The folder of the pictures.  [default: the list's own]")
+@click.option("--identities", type=PATH, help="A sub-folder a person, or a list `path label`: open set.")
+@click.option("--gallery", type=PATH, help="What `lightcnn embed` wrote: name who is most alike to IMAGES.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many people to name.")
+@click.option("--threshold", type=float, help="Cosine from which on it is one person.  [default: the model's]")
+@click.option("--repeats", type=click.IntRange(min=2), default=10, show_default=True, help="Trials of --identities.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides the trials of --identities.")
+@click.option("--output", type=PATH, help="With --pairs: write the scores as CSV.")
+@click.option("--report", type=PATH, help="With --pairs: write a report as HTML.")
+@_looking
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@common
+def verify(
+    model: Path,
+    images: tuple[str, ...],
+    pairs: Path | None,
+    data_dir: Path | None,
+    identities: Path | None,
+    gallery: Path | None,
+    top: int,
+    threshold: float | None,
+    repeats: int,
+    seed: int,
+    output: Path | None,
+    report: Path | None,
+    landmarks: Path | None,
+    detect: bool,
+    insightface_crops: bool,
+    flip: bool,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Tell whether two pictures show one person, or measure it.
+
+    MODEL is a run folder or a .keras file. IMAGES are two pictures; none with --pairs or --identities, and any number
+    with --gallery.
+    """
+    _one_at_most(pairs=pairs, identities=identities, gallery=gallery)
+    _one_at_most(landmarks=landmarks, detect=detect, insightface_crops=insightface_crops)
+    if pairs or identities:
+        if images:
+            raise click.UsageError(f"--pairs and --identities name the pictures. Received besides: {images[0]}")
+    elif gallery:
+        if not images:
+            raise click.UsageError("Name at least one picture to look for in the gallery.")
+    elif len(images) != 2:
+        raise click.UsageError(f"Name two pictures, or --pairs, --identities or --gallery. Received: {len(images)}")
+    if not pairs and (output or report):
+        raise click.UsageError("--output and --report go with --pairs.")
+    if data_dir and not (pairs or identities):
+        raise click.UsageError("--data-dir goes with --pairs, or with a list in --identities.")
+
+    predictor = _load(model)
+    options = {"landmarks": _source(landmarks, detect, insightface_crops), "flip": flip}
+
+    from lightcnn.progress import ProgressBar
+
+    with ProgressBar(quiet) as bar:
+        if pairs:
+            _verify_pairs(predictor, model, pairs, data_dir, output, report, form, bar, options)
+        elif identities:
+            _verify_identities(predictor, identities, data_dir, repeats, seed, form, bar, options)
+        elif gallery:
+            _verify_gallery(predictor, gallery, list(images), top, form, bar, options)
+        else:
+            _verify_two(predictor, images, threshold, form, bar, options)
+
+
+def _verify_two(
+    predictor: Any, images: tuple[str, ...], threshold: float | None, form: str, bar: Any, options: dict[str, Any]
+) -> None:
+    from lightcnn.verification import verify as verify_two
+
+    row = verify_two(predictor, *images, threshold=threshold, **options)
+    _tell(bar.tell, row.pop("changes"))
+    if form == "json":
+        _print_json(row)
+        return
+    answer = {True: "yes", False: "no", None: "no threshold"}[row["same"]]
+    limit = "-" if row["threshold"] is None else f"{row['threshold']:.4f}"
+    print_table(("cosine", "threshold", "same person"), [(f"{row['score']:.4f}", limit, answer)])
+    if row["threshold"] is None:
+        bar.tell("The model file has no threshold. Measure one with --pairs, and pass it with --threshold.")
+
+
+def _verify_pairs(
+    predictor: Any,
+    model: Path,
+    source: Path,
+    data_dir: Path | None,
+    output: Path | None,
+    report: Path | None,
+    form: str,
+    bar: Any,
+    options: dict[str, Any],
+) -> None:
+    from lightcnn.datasets import read_insightface_bin, read_pairs
+    from lightcnn.verification import score_pairs, verification_figures, write_scores, write_verification_report
+    from lightcnn.verification.page import figure_rows
+
+    pairs = read_insightface_bin(source) if source.suffix == ".bin" else read_pairs(source, data_dir)
+    changes = Counter[str]()
+    scores = score_pairs(predictor, pairs, data_dir=data_dir, changes=changes, track=bar.track, **options)
+    _tell(bar.tell, changes)
+    figures = verification_figures(scores, pairs.same, pairs.folds)
+    if output:
+        write_scores(output, pairs, scores)
+        bar.tell(f"Scores: {output.absolute()}")
+    if report:
+        write_verification_report(report, f"{model.name} on {source.name}", pairs, scores, figures, predictor.threshold)
+        bar.tell(f"Report: {report.absolute()}")
+    if form == "json":
+        _print_json(figures)
+        return
+    print_table((source.name, ""), figure_rows(figures))
+    for note in figures["notes"]:
+        bar.say(f"Note: {note}")
+
+
+def _verify_identities(
+    predictor: Any,
+    source: Path,
+    data_dir: Path | None,
+    repeats: int,
+    seed: int,
+    form: str,
+    bar: Any,
+    options: dict[str, Any],
+) -> None:
+    from lightcnn.datasets import read_identities
+    from lightcnn.errors import BadFilesError
+    from lightcnn.verification import embed as embed_files
+    from lightcnn.verification import open_set_figures
+
+    faces = read_identities(source, data_dir)
+    names = [faces.identities[label] for label in faces.labels]
+    root = source if source.is_dir() else data_dir
+    gallery = embed_files(predictor, faces.files, names, data_dir=root, track=bar.track, **options)
+    if gallery.failures:
+        failures = [(Path(file), cause) for file, cause in gallery.failures]
+        raise BadFilesError(failures, "A figure without them would be another figure: mend or remove them.")
+    _tell(bar.tell, gallery.changes)
+    figures = open_set_figures(gallery.embeddings, gallery.identities, repeats=repeats, seed=seed)
+    if form == "json":
+        _print_json(figures)
+        return
+    titles = {
+        "rank_1": "rank-1, closed set, %",
+        "dir_at_far": f"DIR at FAR {100 * figures['dir_far']:g} %, rank 1, %",
+        "vr_at_far": f"VR at FAR {100 * figures['vr_far']:g} %, %",
+    }
+    rows = [
+        (title, *(["-"] * 3 if figures[key] is None else (f"{100 * value:.2f}" for value in figures[key].values())))
+        for key, title in titles.items()
+    ]
+    counts = f"{figures['pictures']:,} pictures of {figures['identities']:,} people, {figures['repeats']} trials"
+    print_table((counts, "mean", "std", "mean - std"), rows)
+    for note in figures["notes"]:
+        bar.say(f"Note: {note}")
+
+
+def _verify_gallery(
+    predictor: Any, path: Path, images: list[str], top: int, form: str, bar: Any, options: dict[str, Any]
+) -> None:
+    from lightcnn.errors import DataError
+    from lightcnn.verification import embed as embed_files
+    from lightcnn.verification import load_gallery, rank_identities
+
+    gallery = load_gallery(path)
+    if gallery.model != predictor.digest:
+        raise DataError(
+            f"{path} was made by another model, whose embeddings say nothing to this one. Embed its pictures again. "
+            f"Expected: {predictor.digest[:12]}... Received: {gallery.model[:12]}..."
+        )
+    if options["flip"] != gallery.flip:
+        bar.tell(f"{path} was made {'with' if gallery.flip else 'without'} --flip, so the pictures are treated so too.")
+    asked = embed_files(predictor, images, track=bar.track, **{**options, "flip": gallery.flip})
+    for file, cause in asked.failures:
+        click.echo(f"{file}: {cause}", err=True)
+    _tell(bar.tell, asked.changes)
+    found = rank_identities(gallery, asked.embeddings, top) if len(asked) else []
+    if form == "json":
+        _print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])
+    else:
+        rows = [
+            (file, rank, person["identity"] or "-", f"{person['score']:.4f}", person["file"])
+            for file, people in zip(asked.files, found, strict=True)
+            for rank, person in enumerate(people, 1)
+        ]
+        print_table(("file", "rank", "identity", "cosine", "most alike picture"), rows)
+    if asked.failures:
+        click.echo(f"{len(asked.failures)} of {len(images)} files could not be read.", err=True)
+        sys.exit(1)
+
+
+def _load(model: Path) -> Any:
+    """Opens a model for faces."""
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.errors import ModelFileError
+    from lightcnn.inference import Predictor
+    from lightcnn.inference.faces import FacePredictor
+
+    predictor = Predictor.load(model)
+    if not isinstance(predictor, FacePredictor):
+        task = predictor.metadata.get("task")
+        raise ModelFileError(f"{model} is no model for faces. Use `lightcnn predict`. Received: a model for {task}")
+    return predictor
+
+
+def _source(landmarks: Path | None, detect: bool, insightface_crops: bool) -> Any:
+    """Returns where landmarks come from: a list, a function from a picture, or None."""
+    if insightface_crops:
+        from lightcnn.inference.faces import insightface_landmarks
+
+        return insightface_landmarks
+    return _largest_face() if detect else landmarks
+
+
+def _largest_face() -> Callable[[Any], Any]:
+    from lightcnn.detection import detect_landmarks
+    from lightcnn.errors import DataError
+
+    def find(picture: Any) -> Any:
+        faces = detect_landmarks(picture)
+        if not len(faces):
+            raise DataError("no face was found. Name its landmarks with --landmarks, or leave the picture out")
+        return faces[0]
+
+    return find
+
+
+def _one_at_most(**options: Any) -> None:
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} exclude each other.")
+
+
+def _tell(tell: Callable[[str], None], changes: Counter[str]) -> None:
+    """Says what was converted, the most frequent first."""
+    for change, count in changes.most_common(_MOST_CHANGES):
+        tell(f"Converted {count} file{'s' * (count > 1)}: {change}")
+    if len(changes) > _MOST_CHANGES:
+        tell(f"... and files of {len(changes) - _MOST_CHANGES} other kinds")
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))

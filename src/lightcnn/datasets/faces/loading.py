@@ -1,0 +1,316 @@
+"""Faces to train on: pictures by person, decoded once, with the people who are kept for the test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightcnn.backends import random_stream
+from lightcnn.datasets.faces.identities import FaceFiles, read_identities
+from lightcnn.datasets.faces.orl import load_orl
+from lightcnn.datasets.images import ImageDataset, Split, decode_all, stack_on_disk
+from lightcnn.datasets.published import Track, array_digest, untracked
+from lightcnn.decoding.images import fit_picture
+from lightcnn.errors import BadFilesError, DataError
+
+__all__ = ["FaceDataset", "centre_of", "load_faces"]
+
+_ALIGNED = 144  # height and width of the authors' aligned training pictures
+_COLOURS = {"grey": 1, "RGB": 3, "BGR": 3}
+
+
+@dataclass(frozen=True)
+class FaceDataset(ImageDataset):
+    """Three splits of faces; nobody of the test split is in the others.
+
+    Attributes:
+        name, train, validation, test, source, digest, skipped, passed_over, held_out: As in `ImageDataset`.
+        labels: The people of the training split, whom a classifier tells apart.
+        identities: All people, those of `labels` first; a label of a split is a position in them.
+        colour: `"grey"`, `"RGB"` or `"BGR"`: the order of the pictures' channels.
+        aligned: Whether all pictures have 144 x 144 pixels, the size of the authors' aligned pictures.
+        changes: What was done to pictures of other sizes and what is missing, for people.
+    """
+
+    identities: tuple[str, ...] = ()
+    colour: str = "grey"
+    aligned: bool = False
+    changes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user must know of the data."""
+        return [*super().notes, *self.changes]
+
+    def all_to_test(self) -> FaceDataset:
+        """Returns the data with all their pictures in the test split: what a model that saw none of them is tested on.
+
+        People keep their place in `identities`.
+        """
+        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
+        rows = np.concatenate([split.rows for split in splits])
+        labels = np.concatenate([split.labels for split in splits])
+        order = np.argsort(rows, kind="stable")
+        test = replace(self.train, rows=rows[order], labels=labels[order])
+        return replace(self, test=test, held_out=self.held_out - {"test"})
+
+
+def load_faces(
+    source: Path | str,
+    *,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    image_size: int = _ALIGNED,
+    colour: str = "grey",
+    skip_bad_files: bool = False,
+    track: Track = untracked,
+) -> FaceDataset:
+    """Loads pictures by person and splits them; the same arguments always give the same splits.
+
+    Args:
+        source: One of
+
+            - a folder with a sub-folder a person;
+            - a folder with `train` and `test`, and people in each of them, nobody in both;
+            - a list, UTF-8, of lines `path label`, paths relative to its folder;
+            - the AT&T (ORL) faces, an `.npz` file with `images` and `subjects` or a folder with `orl_faces.npz`:
+              the subjects 0 to 29 train, 30 to 39 are the test.
+        validation_fraction: Share of each person's training pictures that are held out, at least one; none of a person
+            with a single picture.
+        test_fraction: Share of the people who are held out, at least two, where the data have no test split.
+        seed: Decides who and what is held out.
+        image_size: Height and width that the pictures are fitted into, in pixels.
+        colour: `"grey"`, `"RGB"` or `"BGR"`.
+        skip_bad_files: Leave unreadable files out instead of stopping.
+        track: Wraps a long loop to show its progress: `track(items, total, description)` yields the items.
+
+    Returns:
+        A `FaceDataset`. The pictures are in a file on the disk that goes away with the process, so memory does not grow
+        with their number.
+
+    Raises:
+        DataError: If the data cannot be used: a single person, people of the test in training, nobody with two
+            pictures. The message says what to mend.
+        BadFilesError: If pictures cannot be read, or a list names missing ones.
+
+    Example:
+    >>> data = load_faces("orl_faces.npz", validation_fraction=0.2)
+    >>> len(data.train), len(data.validation), len(data.test), len(data.labels)
+    (240, 60, 100, 30)
+    """
+    if colour not in _COLOURS:
+        raise DataError(f"The colour of pictures must be one of {', '.join(_COLOURS)}. Received: {colour!r}")
+    source = Path(source)
+    if source.suffix == ".npz" or (source / "orl_faces.npz").is_file():
+        data = _from_orl(source, image_size, _COLOURS[colour])
+    else:
+        data = _from_files(source, image_size, _COLOURS[colour], skip_bad_files, track)
+    if colour == "BGR":  # a view: nothing is copied
+        every = data.splits.items()
+        splits: dict[str, Any] = {name: replace(split, images=split.images[..., ::-1]) for name, split in every}
+        data = replace(data, **splits)
+    data = replace(data, colour=colour)
+    if data.test is None and test_fraction:
+        data = _hold_out_people(data, test_fraction, random_stream(seed, "test"))
+    return _hold_out_pictures(data, validation_fraction, random_stream(seed, "validation"))
+
+
+def centre_of(pictures: NDArray[Any], size: int) -> NDArray[Any]:
+    """Returns the centre of pictures, a view.
+
+    Args:
+        pictures: `(batch, height, width, channels)`.
+        size: Height and width of the centre in pixels. Of an odd rest, the smaller half is above and on the left.
+
+    Returns:
+        `(batch, size, size, channels)`.
+
+    Example:
+    >>> centre_of(np.zeros((2, 144, 144, 1), np.uint8), 128).shape
+    (2, 128, 128, 1)
+    """
+    top, left = ((side - size) // 2 for side in pictures.shape[1:3])
+    return pictures[:, top : top + size, left : left + size]
+
+
+# ---------------------------------------------------------------------------------------------------------- splits
+
+
+def _hold_out_people(data: FaceDataset, fraction: float, generator: np.random.Generator) -> FaceDataset:
+    people = len(data.identities)
+    count = max(2, round(people * fraction))  # one alone could not be taken for another
+    if people - count < 2:
+        note = f"{people} people are too few to hold some out for a test: there is none."
+        return replace(data, changes=(*data.changes, note))
+    # The people of the training come first, in their old order, so that a classifier's labels have no gaps.
+    held_out = np.zeros(people, bool)
+    held_out[generator.choice(people, count, replace=False)] = True
+    order = np.argsort(held_out, kind="stable")
+    labels = np.argsort(order)[data.train.labels]
+    everything = replace(data.train, labels=labels)
+    return replace(
+        data,
+        identities=tuple(data.identities[place] for place in order),
+        labels=tuple(data.identities[place] for place in order[: people - count]),
+        train=everything.subset(np.flatnonzero(labels < people - count)),
+        test=everything.subset(np.flatnonzero(labels >= people - count)),
+        held_out=data.held_out | {"test"},
+    )
+
+
+def _hold_out_pictures(data: FaceDataset, fraction: float, generator: np.random.Generator) -> FaceDataset:
+    """Holds out `fraction` of everybody's training pictures, rounded, at least one and never all."""
+    labels = data.train.labels
+    shuffled = generator.permutation(len(labels))
+    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels, minlength=len(data.labels))
+    first = np.cumsum(counts) - counts
+    places = np.arange(len(labels)) - np.repeat(first, counts)  # of a picture among those of its person
+    held_out = np.minimum(np.maximum(1, np.rint(counts * fraction).astype(int)), counts - 1)
+    is_held_out = places < np.repeat(held_out, counts)
+    if not is_held_out.any():
+        raise DataError(
+            f"{data.source}: everybody in training has one picture, so none can be held out for validation. "
+            "Add pictures of the same people."
+        )
+    return replace(
+        data,
+        train=data.train.subset(np.sort(shuffled[~is_held_out])),
+        validation=data.train.subset(np.sort(shuffled[is_held_out])),
+        held_out=data.held_out | {"validation"},
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- sources
+
+
+def _from_orl(source: Path, image_size: int, channels: int) -> FaceDataset:
+    faces = load_orl(source)
+    height, width = faces.images.shape[1:]
+    mode = "L" if channels == 1 else "RGB"
+    stack = stack_on_disk((len(faces.images), image_size, image_size, channels))
+    for row, picture in enumerate(faces.images):
+        fitted = fit_picture(Image.fromarray(picture).convert(mode), image_size, image_size)
+        stack[row] = np.asarray(fitted).reshape(stack.shape[1:])
+    everything = Split(stack, faces.subjects, np.arange(len(stack)), _numbered(faces.subjects))
+    is_train = np.isin(everything.rows, faces.train)
+    people = tuple(str(subject) for subject in range(faces.subjects.max() + 1))
+    return FaceDataset(
+        name="AT&T faces (ORL)",
+        labels=people[: faces.subjects[faces.train].max() + 1],
+        identities=people,
+        train=everything.subset(np.flatnonzero(is_train)),
+        validation=None,
+        test=everything.subset(np.flatnonzero(~is_train)),
+        source=source,
+        digest=array_digest(faces.images, faces.subjects),
+        changes=_resized(Counter({(width, height): len(stack)}), image_size),
+    )
+
+
+def _numbered(subjects: NDArray[np.int64]) -> list[str]:
+    """Names pictures `subject/number`, counted from 1, as the published archive does."""
+    seen: Counter[int] = Counter()
+    names = []
+    for subject in subjects.tolist():
+        seen[subject] += 1
+        names.append(f"{subject}/{seen[subject]}")
+    return names
+
+
+def _from_files(source: Path, image_size: int, channels: int, skip_bad_files: bool, track: Track) -> FaceDataset:
+    parts = _parts(source)
+    identities = tuple(chain.from_iterable(part.identities for part in parts.values()))
+    files = list(chain.from_iterable(part.files for part in parts.values()))
+    before = [0, len(parts["train"].identities)]  # people of the test come after those of the training
+    labels = np.concatenate([count + part.labels for count, part in zip(before, parts.values(), strict=False)])
+    starts = np.cumsum([0, *(len(part) for part in parts.values())])
+    stack, failures, digests = decode_all(files, image_size, channels, track)
+    if failures and not skip_bad_files:
+        hint = "Mend or remove them, or pass --skip-bad-files to train without them."
+        raise BadFilesError([(files[row], cause) for row, cause in failures.items()], hint)
+    readable = np.ones(len(files), bool)
+    readable[list(failures)] = False
+    digest = hashlib.sha256(str(stack.shape[1:]).encode())
+    for row, label in enumerate(labels):
+        digest.update(f"{identities[label]}/{files[row].name} {row in failures}\n".encode(errors="surrogateescape"))
+        digest.update(digests[row])
+    everything = Split(stack, labels, np.arange(len(files)), [str(file) for file in files])
+    splits: dict[str, Any] = {}
+    for name, start, end in zip(parts, starts, starts[1:], strict=False):
+        rows = start + np.flatnonzero(readable[start:end])
+        if len(np.unique(labels[rows])) < 2:
+            raise DataError(f"{parts[name].source} must have readable pictures of at least two people.")
+        splits[name] = everything.subset(rows)
+    empty = set(range(len(parts["train"].identities))) - set(splits["train"].labels.tolist())
+    if empty:
+        raise DataError(f"No readable picture is left of: {', '.join(identities[label] for label in sorted(empty))}")
+    sizes = _sizes([files[row] for row in np.flatnonzero(readable)])
+    aligned = set(sizes) == {(_ALIGNED, _ALIGNED)}
+    return FaceDataset(
+        name=f"faces in {source.name}",
+        labels=parts["train"].identities,
+        identities=identities,
+        train=splits["train"],
+        validation=None,
+        test=splits.get("test"),
+        source=source,
+        digest=digest.hexdigest(),
+        skipped=tuple((files[row], cause) for row, cause in failures.items()),
+        passed_over=tuple(chain.from_iterable(part.passed_over for part in parts.values())),
+        aligned=aligned,
+        changes=() if aligned else _resized(sizes, image_size),
+    )
+
+
+def _parts(source: Path) -> dict[str, FaceFiles]:
+    """Reads a folder or a list, or the folders `train` and `test` of one."""
+    parts = {name: source / name for name in ("train", "test")}
+    if not all(path.is_dir() and any(inner.is_dir() for inner in path.iterdir()) for path in parts.values()):
+        return {"train": read_identities(source)}
+    others = [path.name for path in source.iterdir() if path.is_dir() and path not in parts.values()]
+    if others := [name for name in sorted(others) if not name.startswith(".")]:
+        raise DataError(f"{source} has the folders train and test, so others are not expected. Received: {others[:5]}")
+    files = {name: read_identities(path) for name, path in parts.items()}
+    if both := sorted(set(files["train"].identities) & set(files["test"].identities)):
+        raise DataError(
+            f"{source}: people of the test must not be in training, or a model is tested on faces that it knows. "
+            f"Received: {len(both)} in both, such as {', '.join(both[:5])}. Move their folders to one side."
+        )
+    return files
+
+
+def _sizes(files: Sequence[Path]) -> Counter[tuple[int, int]]:
+    """Counts the sizes (width, height) of pictures that were decoded already, from their first bytes."""
+
+    def size(file: Path) -> tuple[int, int]:
+        with Image.open(file) as image:
+            return image.size
+
+    with ThreadPoolExecutor() as pool:
+        return Counter(pool.map(size, files))
+
+
+def _resized(sizes: Counter[tuple[int, int]], image_size: int) -> tuple[str, ...]:
+    others = {size: count for size, count in sizes.items() if size != (image_size, image_size)}
+    if not others:
+        return ()
+    (width, height), _ = max(others.items(), key=lambda item: item[1])
+    shape = f"{width}x{height}" + (" and other sizes" if len(others) > 1 else "")
+    fitted = f"fitted into {image_size}x{image_size}"
+    black = any(width != height for width, height in others)
+    return (
+        f"{sum(others.values()):,} pictures of {shape} are {fitted}{', black at the sides' if black else ''}, and not "
+        f"taken for aligned, as pictures of {_ALIGNED}x{_ALIGNED} would be.",
+    )

@@ -1,0 +1,288 @@
+"""Pictures of faces in, embeddings out."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL.Image import Image
+
+from lightcnn.alignment import align
+from lightcnn.decoding import decode_picture, find_pictures, ignore_picture_warnings, is_grey, open_picture
+from lightcnn.errors import DataError, ModelFileError
+from lightcnn.inference import Predictor
+
+__all__ = ["FacePredictor", "insightface_landmarks"]
+
+_BATCH = 64
+_FRAME = ("size", "eye_mouth_distance", "eye_row")  # what `alignment` says in a model file
+_CHANNELS = {"grey": 1, "RGB": 3, "BGR": 3}
+_TRAINING_SIZE = 144 / 128  # the authors' crops are taken out of pictures that much larger
+_LOOKS_SCALED = 1.5  # the largest value of a picture whose pixels were divided by 255 before
+# Where insightface puts the eyes, the nose and the corners of the mouth in its pictures of 112 x 112 pixels.
+_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
+_TEMPLATE_SIZE = 112
+
+_Landmarks = Iterable[ArrayLike] | Callable[[Image], ArrayLike]
+
+
+class FacePredictor(Predictor):
+    """A Light CNN for faces with all it needs to look at pictures: size, colour order, alignment, threshold.
+
+    Args:
+        model: A `keras.Model` from pixels `(batch, height, width, channels)`, 0 to 255, with a layer `"embedding"`.
+        metadata: What `train` or `convert` wrote beside it: `input` with its `colour`, maybe `alignment` and
+            `threshold`.
+
+    Attributes:
+        height: Of the pictures that it takes, in pixels.
+        width: The same.
+        channels: 1 or 3.
+        colour: `"grey"`, `"RGB"` or `"BGR"`: the order of the channels.
+        features: The length of an embedding.
+        threshold: Cosine similarities at or above it are taken for one person; None if the model file has none.
+
+    Example:
+    >>> predictor = Predictor.load("light_cnn_29.keras")
+    >>> [row["embedding"].shape for row in predictor.predict(["ann.png"])]
+    [(256,)]
+    """
+
+    def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
+        import keras
+
+        described: Any = metadata.get("input")
+        alignment: Any = metadata.get("alignment")
+        try:
+            self.colour = str(described["colour"])
+            self._frame = {} if alignment is None else {key: alignment[key] for key in _FRAME}
+            threshold = metadata.get("threshold")
+            self.threshold = None if threshold is None else float(threshold)
+            training_size = {**described, **(alignment or {})}.get("training_size")
+            embedding = model.get_layer("embedding").output
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"A model file for faces must have `input` with `colour`, and in `alignment` {', '.join(_FRAME)}; "
+                f'its model must have a layer "embedding". Received: {str(metadata)[:200]}'
+            ) from error
+        shape = model.input_shape
+        if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:] or len(embedding.shape) != 2:
+            raise ModelFileError(
+                "Expected a model from (batch, height, width, channels) to embeddings (batch, features). "
+                f"Received: input {shape}, embedding {tuple(embedding.shape)}"
+            )
+        self.height, self.width, self.channels = shape[1:]
+        if _CHANNELS.get(self.colour) != self.channels:
+            raise ModelFileError(
+                f"A model of {self.channels} channels must say their colour: {_CHANNELS}. "
+                f"Received: colour={self.colour!r}"
+            )
+        if self._frame and (self.height, self.width) != (self._frame["size"],) * 2:
+            raise ModelFileError(
+                f"The alignment's size must be the input's. Received: {self._frame}, input {self.height} x {self.width}"
+            )
+        self.metadata, self.features = metadata, int(embedding.shape[-1])
+        growth = _TRAINING_SIZE if self._frame else 1
+        self._fitted = tuple(
+            round(side * growth) if training_size is None else max(side, int(training_size))
+            for side in (self.height, self.width)
+        )
+        self._embedder = keras.Model(model.input, embedding)
+        self._warned = False
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the embedding's weights: embeddings of models with the same one can be compared.
+
+        It stays the same when the classifier is dropped or the file's metadata change.
+        """
+        digest = hashlib.sha256()
+        for weight in self._embedder.get_weights():
+            digest.update(f"{weight.dtype}{weight.shape}".encode())
+            digest.update(np.ascontiguousarray(weight).data)
+        return digest.hexdigest()
+
+    def predict(
+        self, files: Iterable[Path | str], landmarks: _Landmarks | None = None, flip: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Looks at picture files one batch at a time; memory does not grow with their number.
+
+        With landmarks, a face is cut out as the model was trained on (`lightcnn.alignment.align`). Without, a picture
+        is taken for aligned: one of the model's size is taken as it is, and any other is treated as in training, fitted
+        into the larger frame that crops are taken from (144 x 144 for 128 x 128) and cut at its centre. Unless it has
+        that size already, `changes` says so, and that it was not aligned.
+
+        Args:
+            files: Picture files of any size and colour.
+            landmarks: `(files, 5, 2)`, x and y in pixels of the upright picture, one set a file (`landmarks_of`); or a
+                function that finds them in a picture, a Pillow image.
+            flip: Whether to add the embedding of the mirror image.
+
+        Yields:
+            A dictionary a file, in order: `file`, `embedding` (`(features,)` float32, of any length) and `changes`
+            (what was converted, or an empty string). A file that could not be read or aligned, or whose embedding has
+            no direction, gives `file` and `error`.
+
+        Raises:
+            DataError: If there are landmarks and the model's file has no `alignment` to use them.
+            ValueError: If there is not one set of landmarks a file.
+        """
+        if landmarks is not None and not self._frame:
+            raise DataError(
+                "This model's file has no `alignment`: it was trained on pictures as they were, so landmarks are of no "
+                "use. Leave them out."
+            )
+        remaining = (
+            zip(files, repeat(landmarks), strict=False)
+            if landmarks is None or callable(landmarks)
+            else zip(files, landmarks, strict=True)
+        )
+        while batch := list(islice(remaining, _BATCH)):
+            yield from self._predict_batch(batch, flip)
+
+    def _predict_batch(self, batch: list[tuple[Path | str, Any]], flip: bool) -> Iterator[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        pictures = []
+        with ignore_picture_warnings():
+            for file, points in batch:
+                try:
+                    pixels, changes = self._decoded(Path(file), points)
+                except DataError as error:
+                    rows.append({"file": str(file), "error": str(error)})
+                else:
+                    rows.append({"file": str(file), "changes": changes})
+                    pictures.append(pixels)
+        embeddings: Iterator[Any] = iter(self.embed_arrays(np.stack(pictures), flip) if pictures else ())
+        for row in rows:
+            if "error" not in row:
+                embedding = next(embeddings)
+                if not (np.isfinite(embedding).all() and embedding.any()):
+                    row = {
+                        "file": row["file"],
+                        "error": "the model's embedding is zero or not finite: a blank picture?",
+                    }
+                else:
+                    row["embedding"] = embedding
+            yield row
+
+    def _decoded(self, path: Path, landmarks: Any) -> tuple[NDArray[np.uint8], str]:
+        """Returns the pixels of a file as the model takes them, and what was converted."""
+        size = self.height, self.width
+        if landmarks is not None:
+            image = open_picture(path)
+            points = landmarks(image) if callable(landmarks) else landmarks
+            pixels = align(image.convert("L" if self.channels == 1 else "RGB"), points, **self._frame)
+            before, grey, note = image.size, is_grey(image), ", aligned"
+        else:
+            picture = decode_picture(path, self._fitted, self.channels)
+            if picture.original_size == size[::-1]:
+                picture = decode_picture(path, size, self.channels)
+            height, width = picture.pixels.shape[:2]
+            top, left = (height - size[0]) // 2, (width - size[1]) // 2
+            pixels = picture.pixels[top : top + size[0], left : left + size[1]]
+            before, grey = picture.original_size, picture.grey
+            note = "" if before == (width, height) else ", not aligned"
+        colours = ["grey" if grey else "colour", "grey" if self.channels == 1 else "colour"]
+        converted = note or colours[0] != colours[1]
+        changes = f"{before[0]}x{before[1]} {colours[0]} -> {size[1]}x{size[0]} {colours[1]}{note}" if converted else ""
+        return (pixels[..., ::-1] if self.colour == "BGR" else pixels), changes
+
+    def embed_arrays(self, pictures: NDArray[Any], flip: bool = False) -> NDArray[np.float32]:
+        """Returns the embeddings of pictures that are arrays already.
+
+        Warns once if values lie outside 0 to 255, or look as if they were scaled already: the model scales.
+
+        Args:
+            pictures: `(batch, height, width, channels)` from 0 to 255, in the model's size and order of colours.
+            flip: Whether to add the embedding of the mirror image. The direction of the sum is that of the mean.
+
+        Returns:
+            `(batch, features)` float32, of any length. Compare them by their cosine.
+
+        Raises:
+            DataError: If the shape does not fit, or a value is NaN or infinite.
+        """
+        array = np.asarray(pictures)
+        expected = self.height, self.width, self.channels
+        if array.ndim != 4 or array.shape[1:] != expected:
+            hint = ""
+            if array.shape == expected:
+                hint = " Add the first axis: pictures[None]."
+            elif array.shape[1:] == (self.channels, self.height, self.width):
+                hint = " The channels come last."
+            elif array.shape[1:3] == expected[:2]:
+                hint = f" The model takes {self.colour}."
+            raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {array.shape}.{hint}")
+        self._check_range(array)
+        embeddings = np.empty((len(array), self.features), np.float32)
+        for start in range(0, len(array), _BATCH):
+            batch = np.asarray(array[start : start + _BATCH], np.float32)
+            embeddings[start : start + _BATCH] = self._run(batch)
+            if flip:
+                embeddings[start : start + _BATCH] += self._run(batch[:, :, ::-1])
+        return embeddings
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self._embedder.predict_on_batch(np.ascontiguousarray(batch)), np.float32)
+
+    def _check_range(self, pictures: NDArray[Any]) -> None:
+        if not pictures.size or pictures.dtype == np.uint8:
+            return
+        low, high = float(pictures.min()), float(pictures.max())
+        if not np.isfinite((low, high)).all():
+            raise DataError("Expected finite pixels. Received: pictures with NaN or infinite values")
+        scaled = pictures.dtype.kind == "f" and high <= _LOOKS_SCALED
+        if (scaled or low < 0 or high > 255) and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"Expected pixels from 0 to 255, which the model scales itself. Received: {low:g} to {high:g}. "
+                + (
+                    "They look as if they were scaled already: multiply them by 255." if scaled else "Were they scaled?"
+                ),
+                stacklevel=3,
+            )
+
+    def files_in(self, folder: Path) -> list[Path]:
+        """Lists the pictures in and below a folder, sorted.
+
+        Raises:
+            DataError: If there is none.
+        """
+        return find_pictures([folder])
+
+
+def insightface_landmarks(picture: Image) -> NDArray[np.float64]:
+    """Returns where the landmarks are in a picture that insightface cut out: 112 x 112 pixels, all alike.
+
+    Its frame is not the Light CNNs': the eyes are lower and the face is a little smaller. With these landmarks such a
+    picture comes into the model's frame; what it does not show below the chin stays black.
+
+    Source:
+        The template of insightface's `face_align.py`.
+
+    Args:
+        picture: A square Pillow image; one of another size than 112 x 112 is taken for a resized one.
+
+    Returns:
+        `(5, 2)` float64, x and y in pixels.
+
+    Raises:
+        DataError: If the picture is not square.
+
+    Example:
+    >>> insightface_landmarks(PIL.Image.new("RGB", (112, 112)))[2].tolist()
+    [56.0252, 71.7366]
+    """
+    if picture.width != picture.height:
+        raise DataError(
+            f"not cut out by insightface: expected a square picture, it has {picture.width}x{picture.height}"
+        )
+    # Coordinates count from the centre of the first pixel.
+    return (np.array(_TEMPLATE) + 0.5) * (picture.width / _TEMPLATE_SIZE) - 0.5

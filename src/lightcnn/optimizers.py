@@ -1,0 +1,98 @@
+"""How weights follow gradients, where Keras' own optimizers do it otherwise than the published trainings."""
+
+from fnmatch import fnmatchcase
+
+import keras
+from keras import ops
+
+__all__ = ["CoupledSGD"]
+
+
+def _check_multipliers(name, multipliers):
+    """Returns multipliers as a plain dictionary of floats."""
+    multipliers = {} if multipliers is None else dict(multipliers)
+    if any(not isinstance(value, int | float) or not value >= 0 for value in multipliers.values()):
+        raise ValueError(
+            f"`{name}` must be numbers of at least 0 by the ends of variables' paths, such as "
+            f"{{'logits/*': 10.0}}. Received: {name}={multipliers}"
+        )
+    return {str(pattern): float(value) for pattern, value in multipliers.items()}
+
+
+def _product(multipliers, path):
+    product = 1.0
+    for pattern, value in multipliers.items():
+        if fnmatchcase(f"/{path}", f"*/{pattern}"):
+            product *= value
+    return product
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class CoupledSGD(keras.optimizers.SGD):
+    """SGD with momentum as in Caffe: weight decay is a part of the gradient, and variables have rates of their own.
+
+    A step clips the raw gradients, adds `weight_decay * variable` to them, and then moves:
+    `velocity = momentum * velocity - rate * gradient; variable += velocity`. The rate is inside the velocity, as in
+    Caffe and Keras; PyTorch's SGD multiplies by it later, which is the same as long as the rate is.
+
+    A weight decay of `x` is what `keras.regularizers.L2(x / 2)` does, since the gradient of a square is twice the
+    value; L2(x), as some ports have it, decays twice as fast. The `weight_decay` of Keras' own optimizers is apart from
+    the gradient, and so from its momentum.
+
+    Reference:
+        Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", 2013;
+        the multipliers are Caffe's `lr_mult` and `decay_mult`.
+
+    Args:
+        learning_rate: Float, or a schedule.
+        momentum: Float from 0 to 1.
+        weight_decay: Float, at least 0.
+        rate_multipliers: Dictionary from the end of variables' paths (`layer/variable`, `*` for anything) to what their
+            learning rate is multiplied by. What fits several is multiplied by all of them. None for none.
+        decay_multipliers: The same for their weight decay.
+        clipnorm, clipvalue, global_clipnorm, name and others: As in `keras.optimizers.SGD`.
+
+    Example:
+    >>> optimizer = lightcnn.optimizers.CoupledSGD(
+    ...     0.01, weight_decay=1e-4, rate_multipliers={"logits/*": 10, "bias": 2}, decay_multipliers={"bias": 0}
+    ... )
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=0.0,
+        rate_multipliers=None,
+        decay_multipliers=None,
+        name="coupled_sgd",
+        **kwargs,
+    ):
+        if not isinstance(weight_decay, int | float) or not weight_decay >= 0:
+            raise ValueError(f"`weight_decay` must be a number of at least 0. Received: weight_decay={weight_decay!r}")
+        super().__init__(learning_rate, momentum=momentum, weight_decay=weight_decay, name=name, **kwargs)
+        self.rate_multipliers = _check_multipliers("rate_multipliers", rate_multipliers)
+        self.decay_multipliers = _check_multipliers("decay_multipliers", decay_multipliers)
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._rates = [_product(self.rate_multipliers, variable.path) for variable in variables]
+        self._decays = [self.weight_decay * _product(self.decay_multipliers, variable.path) for variable in variables]
+
+    def _apply_weight_decay(self, variables):
+        """Does nothing where Keras decays apart from the gradient: `update_step` adds it to the gradient."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        if self._decays[index]:
+            gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self._decays[index], variable.dtype)))
+        super().update_step(gradient, variable, ops.multiply(learning_rate, self._rates[index]))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "rate_multipliers": self.rate_multipliers,
+            "decay_multipliers": self.decay_multipliers,
+        }
