@@ -30,6 +30,8 @@ ORDER = (
     ),
     ("models", "importing", "scoring"),
     ("runs",),
+    ("runtimes",),
+    ("exporting",),
     ("inference",),
     ("reporting",),
     ("verification",),
@@ -63,7 +65,7 @@ NEVER_KERAS = {
     "errors",
     "progress",
 }
-KERAS_ONLY_IN_FUNCTIONS = {"backends", "inference", "verification", "cli"}
+KERAS_ONLY_IN_FUNCTIONS = {"backends", "runtimes", "inference", "verification", "cli"}
 MEANINGLESS = {"utils", "util", "common", "core", "base", "helpers", "misc"}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

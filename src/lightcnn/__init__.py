@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightcnn.bootstrapping import bootstrap
     from lightcnn.errors import LightCNNError
     from lightcnn.evaluation import evaluate
+    from lightcnn.exporting import export
     from lightcnn.importing import convert
     from lightcnn.inference import Predictor
     from lightcnn.layers import MaxFeatureMap, MFMConv2D, MFMDense, ResidualMFMBlock
@@ -37,6 +38,7 @@ __all__ = [
     "compare",
     "convert",
     "evaluate",
+    "export",
     "get_recipe",
     "lcnn",
     "load_model",
@@ -58,6 +60,7 @@ _HOME = {
     "compare": "runs",
     "convert": "importing",
     "evaluate": "evaluation",
+    "export": "exporting",
     "get_recipe": "recipes",
     "lcnn": "models",
     "load_model": "models",
@@ -76,6 +79,7 @@ _MODULES = {
     "detection",
     "errors",
     "evaluation",
+    "exporting",
     "frontends",
     "importing",
     "inference",
@@ -87,6 +91,7 @@ _MODULES = {
     "recipes",
     "reporting",
     "runs",
+    "runtimes",
     "schedules",
     "scoring",
     "training",

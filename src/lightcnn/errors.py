@@ -7,6 +7,7 @@
     │   └── BadFilesError                 some files of many could not be read; `failures` names them
     ├── ModelFileError (ValueError)       a model file that is damaged, foreign or unsafe
     ├── RunError (ValueError)             a run folder that is not one, or does not fit the request
+    ├── ExportError (ValueError)          a model that a format cannot hold, or an artifact that differs from its model
     ├── DivergedError (ArithmeticError)   the loss became NaN or infinite
     ├── StorageError (OSError)            a file could not be written; the old one is whole
     └── MissingDependencyError (ImportError)   an extra that is not installed
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "DigestError",
     "DivergedError",
+    "ExportError",
     "LightCNNError",
     "MissingDependencyError",
     "ModelFileError",
@@ -73,6 +75,10 @@ class ModelFileError(LightCNNError, ValueError):
 
 class RunError(LightCNNError, ValueError):
     """A run folder that is not one, or that does not fit the request."""
+
+
+class ExportError(LightCNNError, ValueError):
+    """A model that cannot be exported in the form that is asked for, or whose artifact does not agree with it."""
 
 
 class DivergedError(LightCNNError, ArithmeticError):

@@ -1,0 +1,307 @@
+"""Latency, throughput and memory of models in every format, beside Keras and PyTorch, and the share of the peak.
+
+    python benchmarks/deployment.py
+    python benchmarks/deployment.py --models lcnn_28 --ways keras,onnx,onnx-int8 --batches 1,16 --repeats 1
+
+Weights are random, since they do not change the time; only the accuracy lost (`--runs`) needs trained runs. Every way
+runs in a process of its own, which opens the model, warms up, and measures on made-up data: seconds a batch for
+`--seconds` s, one batch after the other (latency: median and 99th percentile), then as many batches as there are
+processors at a time (throughput), and the peak of its memory. The ways of one model and batch alternate,
+`--repeats` times. `torch` is the same network in PyTorch, channels_last; only the article's LCNN is written for it.
+Needs the extras tensorflow, torch, litert and openvino, or `--ways` without them.
+
+    python benchmarks/deployment.py --runs MNIST_RUN,CIFAR10_RUN
+
+measures the accuracy of each format on the runs' whole test sets instead.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from record import record
+
+FACES = ("light_cnn_4", "light_cnn_9", "light_cnn_29", "light_cnn_29v2", "light_cnn_v4")
+MODELS = ("lcnn_28", "lcnn_32", "lfcc_lcnn", "stc2019", *FACES)
+ARTIFACTS = {
+    f"{form}{'-' + quantize if quantize else ''}": (form, quantize)
+    for form, precisions in (
+        ("onnx", (None, "int8")),
+        ("litert", (None, "int8")),
+        ("openvino", (None, "int8", "bfloat16")),
+    )
+    for quantize in precisions
+}
+TORCH = ("torch", "torch-bfloat16", "torch-compile")
+WAYS = ("keras", "keras-predict", *TORCH, *ARTIFACTS)
+_SECONDS_OF_SOUND = 4.0
+
+
+def build(name):
+    """Returns a model and what its file says."""
+    from lightcnn import frontends, models
+
+    if name.startswith("lcnn_"):
+        side = int(name.removeprefix("lcnn_"))
+        shape = (side, side, 1 if side == 28 else 3)
+        about = {"task": "image classification", "labels": [str(label) for label in range(10)]}
+        return models.lcnn(shape, 10, scale=1 / 64, offset=-1.0), about
+    if name in FACES:
+        shape = (128, 128, 3 if name == "light_cnn_v4" else 1)
+        return getattr(models, name)(shape, scale=1 / 255), {"task": "face representation"}
+    front_end = frontends.lfcc_nii() if name == "lfcc_lcnn" else frontends.stc2019_fft()
+    frames = 401 if name == "lfcc_lcnn" else 600
+    network = models.lcnn_fixed if name == "lfcc_lcnn" else models.stc2019
+    model = models.from_samples(front_end, network((frames, front_end.num_features), output="score"))
+    return model, {"task": "voice anti-spoofing", "sampling_rate": 16000}
+
+
+def made_up(shape, count):
+    generator = np.random.default_rng(0)
+    if len(shape) == 3:
+        return generator.integers(0, 256, (count, *shape)).astype(np.float32)
+    return generator.normal(0, 0.1, (count, *shape)).astype(np.float32)
+
+
+def prepare(folder, name, ways):
+    """Saves a model and its artifacts; prints the ways that there are and the FLOPs of one example."""
+    from lightcnn.errors import LightCNNError
+    from lightcnn.exporting import Examples, export
+    from lightcnn.models import save_model
+
+    model, about = build(name)
+    rng = np.random.default_rng(0)
+    weights = []
+    for variable in model.weights:
+        if variable.name == "kernel" and len(variable.shape) > 1:
+            weights.append(rng.normal(size=variable.shape) / np.sqrt(np.prod(variable.shape[:-1])))
+        else:
+            weights.append(np.asarray(variable) + 0.01)
+    model.set_weights(weights)
+    save_model(model, folder / "model.keras", {"format": 1, **about})
+    (folder / "shape.json").write_text(json.dumps(model.input_shape[1:]))
+    examples = Examples([(made_up(model.input_shape[1:], 4),)] * 2, "made-up data")
+    done = [way for way in ways if way.startswith("keras") or (way in TORCH and name.startswith("lcnn_"))]
+    for way in (way for way in ways if way in ARTIFACTS):
+        form, quantize = ARTIFACTS[way]
+        output = folder / way if form == "openvino" else folder / f"{way}{'.onnx' if form == 'onnx' else '.tflite'}"
+        try:
+            export(folder / "model.keras", output, form, quantize, examples=examples)
+            done.append(way)
+        except (LightCNNError, RuntimeError) as error:
+            print(f"{name}: no {way}: {error}", file=sys.stderr)
+    print(json.dumps({"ways": done, "flops": flops(model)}))
+
+
+def flops(model):
+    """Counts two operations a multiplication of convolutions and dense layers, with front ends as matrices left out."""
+    import keras
+
+    total = 0
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            outer = next((one for one in model.layers if layer in one._flatten_layers()), layer)
+            shape = outer.output.shape if isinstance(layer, keras.layers.Conv2D) else (1, 1)
+            total += 2 * int(np.prod(layer.kernel.shape)) * int(np.prod(shape[1:-1]))
+    return total
+
+
+def opened(folder, way, streams):
+    """Returns a function from a batch to scores."""
+    if way in TORCH:
+        return torch_function(folder, way, streams)
+    if way.startswith("keras"):
+        import keras
+
+        from lightcnn.models import load_model
+
+        model = load_model(folder / "model.keras")
+        if way == "keras":
+            return model.predict_on_batch
+        del keras
+        return lambda batch: model.predict(batch, verbose=0)
+    from lightcnn.runtimes import open_artifact
+
+    form = ARTIFACTS[way][0]
+    path = folder / way / "model.xml" if form == "openvino" else next(folder.glob(f"{way}.*"))
+    return open_artifact(path, streams=streams)
+
+
+def torch_function(folder, way, streams):
+    """Returns the article's LCNN in PyTorch, with the shapes of the Keras model and random weights."""
+    import torch
+
+    from lightcnn.models import load_model
+    from lightcnn.models.image import STC_2019_TRUNK
+
+    if streams > 1:
+        torch.set_num_threads(1)
+
+    class Mfm(torch.nn.Module):
+        def forward(self, x):
+            return torch.maximum(*x.chunk(2, dim=1))
+
+    shape = load_model(folder / "model.keras").input_shape[1:]
+    parts, channels, side = [], shape[-1], shape[0]
+    for kernel, filters, pooled, normalized in STC_2019_TRUNK:
+        parts += [torch.nn.Conv2d(channels, 2 * filters, kernel, padding=kernel // 2), Mfm()]
+        if pooled:
+            parts.append(torch.nn.MaxPool2d(2))
+            side //= 2
+        if normalized:
+            parts.append(torch.nn.BatchNorm2d(filters))
+        channels = filters
+    parts += [torch.nn.Flatten(), torch.nn.Linear(channels * side * side, 160), Mfm(), torch.nn.BatchNorm1d(80)]
+    network = torch.nn.Sequential(*parts, torch.nn.Linear(80, 10), torch.nn.Softmax(1)).eval()
+    network = network.to(memory_format=torch.channels_last)
+    if way == "torch-compile":
+        network = torch.compile(network)
+    enabled = way == "torch-bfloat16"
+
+    def run(batch):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            x = torch.from_numpy(batch).permute(0, 3, 1, 2)  # channels_last already in memory
+            return network(x / 64 - 1).float().numpy()
+
+    return run
+
+
+def measure(folder, way, batch_size, seconds):
+    """Prints latencies, throughput and peak memory of one way."""
+    shape = json.loads((folder / "shape.json").read_text())
+    batch, processors = made_up(shape, batch_size), len(os.sched_getaffinity(0))
+    run = opened(folder, way, 1)
+    run(batch), run(batch)
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
+        start = time.perf_counter()
+        run(batch)
+        times.append(time.perf_counter() - start)
+    alone = batch_size / np.median(times)
+    together = 0.0
+    if way in ARTIFACTS or way in TORCH:  # Keras' own functions are not made for several threads
+        run = opened(folder, way, processors)
+        with ThreadPoolExecutor(processors) as pool:
+            list(pool.map(run, [batch] * 2 * processors))
+            count = max(2 * processors, int(seconds * alone / batch_size))
+            start = time.perf_counter()
+            list(islice(pool.map(run, [batch] * count), count))
+            together = count * batch_size / (time.perf_counter() - start)
+    # Not getrusage's figure, which begins with the parent's.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = int(status["VmHWM"].split()[0]) / 1024
+    p50, p99 = np.percentile(times, (50, 99)) * 1e3
+    print(json.dumps({"p50": p50, "p99": p99, "throughput": max(alone, together), "memory": peak}))
+
+
+def matmul_peak():
+    """Returns GFLOP/s of a float32 matrix product on all processors, as NumPy's BLAS has it."""
+    a = np.random.default_rng(0).random((4096, 4096), np.float32)
+    a @ a
+    start = time.perf_counter()
+    for _ in range(3):
+        a @ a
+    return 3 * 2 * 4096**3 / (time.perf_counter() - start) / 1e9
+
+
+def accuracy_lost(folders, ways):
+    """Records the accuracy of each format on a run's test set, and what Keras has there."""
+    from lightcnn.evaluation import load_data
+    from lightcnn.exporting import export
+    from lightcnn.models import load_model
+    from lightcnn.progress import ProgressBar
+    from lightcnn.runs import Run
+    from lightcnn.runtimes import open_artifact
+
+    for folder in folders:
+        run = Run.open(folder)
+        with ProgressBar(quiet=True) as bar:
+            data = load_data(run.recipe, run.environment["data"]["data_dir"], skip_bad_files=False, bar=bar)
+        split = data.split("test")
+        starts = range(0, len(split), 64)
+
+        def accuracy(function, split=split, starts=starts):
+            rows = [
+                function(split.take(slice(start, start + 64)).astype(np.float32)).argmax(axis=1) for start in starts
+            ]
+            return float(np.mean(np.concatenate(rows) == split.labels))
+
+        configuration = f"{run.recipe.name}, {len(split):,} test pictures"
+        model = load_model(run.best_model)
+        record("deployment accuracy", f"{configuration}, keras", "accuracy", "", [accuracy(model.predict_on_batch)])
+        for way in (way for way in ways if way in ARTIFACTS):
+            form, quantize = ARTIFACTS[way]
+            with tempfile.TemporaryDirectory() as temporary:
+                name = {"onnx": "model.onnx", "litert": "model.tflite", "openvino": "model"}[form]
+                artifact = open_artifact(export(run, Path(temporary) / name, form, quantize).path)
+                record("deployment accuracy", f"{configuration}, {way}", "accuracy", "", [accuracy(artifact)])
+
+
+def child(*arguments):
+    command = [sys.executable, __file__, "--child", json.dumps([str(argument) for argument in arguments])]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--batches", default="1,16,64,256")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--runs", default="", help="measure the accuracy of these run folders instead")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        what, folder, *rest = json.loads(arguments.child)
+        if what == "prepare":
+            prepare(Path(folder), rest[0], rest[1].split(","))
+        else:
+            measure(Path(folder), rest[0], int(rest[1]), float(rest[2]))
+        return
+    ways = arguments.ways.split(",")
+    if arguments.runs:
+        accuracy_lost(arguments.runs.split(","), ways)
+        return
+    peak = matmul_peak()
+    record("deployment", "float32 matrix product, 4096 x 4096", "speed", "GFLOP/s", [peak])
+    for name in arguments.models.split(","):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            prepared = child("prepare", folder, name, ",".join(ways))
+            for batch_size in map(int, arguments.batches.split(",")):
+                if name not in ("lcnn_28", "lcnn_32") and batch_size > 16:
+                    continue  # a batch of a few is as fast, and more would take gigabytes
+                found = {way: [] for way in prepared["ways"]}
+                for _ in range(arguments.repeats):
+                    for way in found:
+                        found[way].append(child("measure", folder, way, batch_size, arguments.seconds))
+                for way, results in found.items():
+                    tell(name, way, batch_size, results, prepared["flops"], peak)
+
+
+def tell(name, way, batch_size, results, flops_of_one, peak):
+    configuration = f"{name}, batch {batch_size}, {way}"
+    precision = ARTIFACTS[way][1] if way in ARTIFACTS else "bfloat16" if way == "torch-bfloat16" else None
+    for key, unit in (("p50", "ms"), ("p99", "ms"), ("throughput", "examples/s"), ("memory", "MiB")):
+        record("deployment", configuration, key, unit, [result[key] for result in results], precision or "float32")
+    speeds = [result["throughput"] for result in results]
+    shares = [100 * speed * flops_of_one / 1e9 / peak for speed in speeds]
+    record("deployment", configuration, "share of the float32 peak", "%", shares, precision or "float32")
+    if name in ("lfcc_lcnn", "stc2019"):
+        times = [speed * _SECONDS_OF_SOUND for speed in speeds]
+        record("deployment", configuration, "times real time", "", times, precision or "float32")
+
+
+if __name__ == "__main__":
+    main()

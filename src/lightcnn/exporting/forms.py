@@ -1,0 +1,220 @@
+"""The formats: a Keras model in, a file (OpenVINO: two in a folder) out, with its metadata inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from lightcnn.errors import ExportError, LightCNNError, MissingDependencyError
+from lightcnn.exporting.examples import Batch, Examples
+from lightcnn.exporting.front_ends import FRONT_ENDS
+from lightcnn.exporting.network import to_onnx
+from lightcnn.runtimes import METADATA
+
+__all__ = ["FORMS", "write_form"]
+
+# form -> suffix of what is opened, the precisions that it has
+FORMS: dict[str, tuple[str, tuple[str | None, ...]]] = {
+    "onnx": (".onnx", (None, "int8", "float16")),
+    "litert": (".tflite", (None, "int8", "float16")),
+    "openvino": (".xml", (None, "int8", "float16", "bfloat16")),
+}
+
+
+def write_form(
+    form: str, model: Any, path: Path, quantize: str | None, examples: Examples, metadata: dict[str, Any]
+) -> None:
+    """Writes a model in a format.
+
+    Args:
+        form: A key of `FORMS`.
+        model: A functional Keras model.
+        path: Where to write; OpenVINO writes the weights beside it.
+        quantize: One of the form's precisions.
+        examples: What 8-bit numbers are calibrated on.
+        metadata: What the artifact says of itself.
+
+    Raises:
+        ExportError: If the model cannot be written in this format.
+        MissingDependencyError: If a converter is not installed.
+    """
+    try:
+        _WRITERS[form](model, path, quantize, examples, json.dumps(metadata, ensure_ascii=False))
+    except (LightCNNError, OSError):
+        raise
+    except Exception as error:  # converters raise whatever their parts raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = "Export it without --quantize." if quantize else "The format onnx has every model."
+        raise ExportError(f"The converter to {form} failed on {model.name!r}: {reason}. {hint}") from error
+
+
+@contextmanager
+def _needing(what: str, extra: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{what} needs a package that is not installed: {error}. Install it: pip install 'lightcnn[{extra}]'"
+        ) from error
+
+
+def _write_onnx(model: Any, path: Path, quantize: str | None, examples: Examples, metadata: str) -> None:
+    import onnx
+
+    if quantize == "int8":
+        _quantize_onnx(model, path, examples)
+        finished = onnx.load(path)
+    else:
+        finished = to_onnx(model)
+    if quantize == "float16":
+        _halve(finished, _front_end_names(model))
+    entry = finished.metadata_props.add()
+    entry.key, entry.value = METADATA, metadata
+    onnx.save(finished, path)
+
+
+def _front_end_names(model: Any) -> tuple[str, ...]:
+    """Returns what the names of a front end's nodes begin with: the logarithm of a spectrum needs all its bits."""
+    return tuple(f"{layer.name}/" for layer in model.layers if type(layer) in FRONT_ENDS)
+
+
+def _halve(model: Any, kept: tuple[str, ...]) -> None:
+    """Stores weights in 16 bits; they become 32 again when the file is opened, so that nothing is slower."""
+    import onnx
+    from onnx import helper
+
+    casts = []
+    for constant in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(constant)
+        if array.dtype == np.float32 and array.size > 16 and not constant.name.startswith(kept):
+            name = constant.name
+            constant.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), f"{name}/half"))
+            casts.append(helper.make_node("Cast", [constant.name], [name], f"{name}/Cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _quantize_onnx(model: Any, path: Path, examples: Examples) -> None:
+    with _needing("8-bit ONNX", "dev"):
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    names = [tensor.name for tensor in model.inputs]
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches: Iterator[Batch] = iter(examples.batches)
+
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else dict(zip(names, batch, strict=True))
+
+    source, kept = to_onnx(model, mfm="split"), _front_end_names(model)
+    quantize_static(
+        source,
+        path,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv", "MaxPool", "Gemm", "Split", "Max"],
+        nodes_to_exclude=[node.name for node in source.graph.node if node.name.startswith(kept)] if kept else [],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def _write_litert(model: Any, path: Path, quantize: str | None, examples: Examples, metadata: str) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "LiteRT's converter reads TensorFlow functions, so it needs that backend: KERAS_BACKEND=tensorflow. "
+            f"Received: {keras.backend.backend()!r}. The ONNX format is written on every backend."
+        )
+    with _needing("LiteRT", "tensorflow"):
+        import tensorflow
+    if any(None in tensor.shape[1:] for tensor in model.inputs):
+        raise ExportError(
+            "This network takes recordings of any length, which LiteRT cannot: its LSTMs and masks need lengths that "
+            "are known. Export it with --format onnx, which takes any length, or train a network of fixed length."
+        )
+    signature = [
+        tensorflow.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=tensor.name) for tensor in model.inputs
+    ]
+
+    # As constants, weights are part of the graph; the converter would leave variables to be set by the caller.
+    weights = [(one, keras.ops.convert_to_numpy(one)) for one in model.variables]
+
+    @tensorflow.function(input_signature=signature)
+    def served(*inputs: Any) -> Any:
+        with keras.StatelessScope(state_mapping=[(one, tensorflow.constant(array)) for one, array in weights]):
+            return model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+
+    converter = tensorflow.lite.TFLiteConverter.from_concrete_functions([served.get_concrete_function()], model)
+    if quantize:
+        converter.optimizations = [tensorflow.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tensorflow.float16]
+    elif quantize == "int8":
+        converter.representative_dataset = lambda: (
+            [array[row : row + 1] for array in batch] for batch in examples.batches for row in range(len(batch[0]))
+        )
+    path.write_bytes(_quietly(converter.convert))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{METADATA}.json", metadata)
+
+
+def _quietly(work: Callable[[], Any]) -> Any:
+    """Runs a converter that writes notes on itself to file descriptors 1 and 2; they are shown if it fails."""
+    with tempfile.TemporaryFile() as held_back:
+        kept = [os.dup(1), os.dup(2)]
+        for descriptor in (1, 2):
+            os.dup2(held_back.fileno(), descriptor)
+        try:
+            return work()
+        except BaseException:
+            held_back.seek(0)
+            os.write(kept[1], held_back.read())
+            raise
+        finally:
+            for descriptor, old in zip((1, 2), kept, strict=True):
+                os.dup2(old, descriptor)
+                os.close(old)
+
+
+def _write_openvino(model: Any, path: Path, quantize: str | None, examples: Examples, metadata: str) -> None:
+    with _needing("OpenVINO", "openvino"):
+        import openvino
+    form = "split" if quantize == "int8" else "sum"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "model.onnx"
+        source.write_bytes(to_onnx(model, mfm=form).SerializeToString())
+        converted = openvino.Core().read_model(source)
+        if quantize == "int8":
+            with _needing("8-bit OpenVINO", "openvino"):
+                import nncf
+            names = [tensor.name for tensor in model.inputs]
+            data = nncf.Dataset(examples.batches, lambda batch: dict(zip(names, batch, strict=True)))
+            kept = [f"{name}.*" for name in _front_end_names(model)]
+            converted = nncf.quantize(
+                converted,
+                data,
+                preset=nncf.QuantizationPreset.MIXED,
+                ignored_scope=nncf.IgnoredScope(patterns=kept, validate=False),
+            )
+        converted.set_rt_info(metadata, METADATA)
+        openvino.save_model(converted, path, compress_to_fp16=quantize == "float16")
+
+
+_WRITERS: dict[str, Callable[[Any, Path, str | None, Examples, str], None]] = {
+    "onnx": _write_onnx,
+    "litert": _write_litert,
+    "openvino": _write_openvino,
+}

@@ -1,0 +1,554 @@
+"""An exported model gives what Keras gives: every layer, every network, and a proof before a file appears."""
+
+import errno
+import inspect
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import begin, environment_of, real_file
+from layer_contract import random_weights
+
+from lightcnn import exporting, frontends, layers
+from lightcnn.article import build_lcnn
+from lightcnn.datasets import load_images
+from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError, RunError, StorageError
+from lightcnn.exporting import Examples, export, forms, made_up_examples, to_onnx
+from lightcnn.exporting.front_ends import FRONT_ENDS
+from lightcnn.exporting.layers import LAYERS
+from lightcnn.models import (
+    from_samples,
+    lcnn,
+    lcnn_attention,
+    lcnn_fixed,
+    lcnn_lstm_sum,
+    light_cnn_4,
+    light_cnn_9,
+    light_cnn_29,
+    light_cnn_29v2,
+    light_cnn_v4,
+    save_model,
+    stc2017,
+    stc2019,
+)
+from lightcnn.recipes import get_recipe
+from lightcnn.runtimes import open_artifact, read_artifact_metadata
+
+# The largest difference of float32, as a share of the largest value, that the package promises.
+TOLERANCE = 1e-4
+LABELS = [str(number) for number in range(10)]
+
+
+def session_of(model, **options):
+    return onnxruntime.InferenceSession(to_onnx(model, **options).SerializeToString())
+
+
+def run(session, *inputs):
+    return session.run(None, dict(zip([one.name for one in session.get_inputs()], inputs, strict=True)))
+
+
+def assert_same(model, *inputs, session=None):
+    expected = keras.ops.convert_to_numpy(model(list(inputs) if len(inputs) > 1 else inputs[0]))
+    received = run(session or session_of(model), *inputs)[0]
+    assert received.shape == expected.shape
+    assert np.abs(received - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def with_random_weights(model):
+    model.set_weights(random_weights(model))
+    return model
+
+
+def pictures(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape).astype("float32")
+
+
+def audio(samples, rows=1, seed=0):
+    """Returns noise and a tone whose level differs from row to row, with a silent stretch in each."""
+    generator = np.random.default_rng(seed)
+    tone = np.sin(0.05 * np.arange(samples)) * generator.uniform(0.1, 0.5, (rows, 1))
+    sound = tone + generator.normal(0, 0.05, (rows, samples))
+    sound[:, samples // 3 : samples // 3 + 600] = 0
+    return sound.astype("float32")
+
+
+@pytest.mark.parametrize("mfm", ["sum", "split"])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (17, 19, 3)])
+def test_the_articles_network(shape, mfm):
+    model = with_random_weights(lcnn(shape, 10, scale=[1 / 64] * shape[-1], offset=[-1.0] * shape[-1]))
+    for batch in (1, 3):
+        assert_same(model, pictures(batch, *shape), session=session_of(model, mfm=mfm))
+
+
+def test_the_articles_own_function():
+    assert_same(with_random_weights(build_lcnn((28, 28, 1))), pictures(2, 28, 28, 1) / 255)
+
+
+FACES = [
+    (light_cnn_4, (57, 58, 1)),
+    (light_cnn_9, (33, 20, 1)),  # odd: the pooling rounds up
+    (light_cnn_29, (33, 20, 1)),
+    (light_cnn_29v2, (33, 20, 1)),
+    (light_cnn_v4, (33, 20, 3)),
+]
+
+
+@pytest.mark.parametrize(("network", "shape"), FACES, ids=lambda value: getattr(value, "__name__", ""))
+def test_networks_for_faces(network, shape):
+    assert_same(with_random_weights(network(shape, scale=1 / 255)), pictures(2, *shape))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "shape"), FACES, ids=lambda value: getattr(value, "__name__", ""))
+def test_networks_for_faces_at_full_size(network, shape):
+    assert_same(with_random_weights(network((128, 128, shape[-1]), scale=1 / 255)), pictures(2, 128, 128, shape[-1]))
+
+
+@pytest.mark.parametrize("preset", frontends.PRESETS)
+def test_front_ends_with_and_without_lengths(preset):
+    front_end = frontends.PRESETS[preset](name="front_end")
+    samples, lengths = keras.Input((None,), name="samples"), keras.Input((), dtype="int32", name="lengths")
+    sound = audio(8003, 3)
+    assert_same(keras.Model(samples, front_end(samples)), sound[:, :7999])
+    # A row that is too short for a frame, and a length beyond the samples, are among them.
+    assert_same(
+        keras.Model([samples, lengths], front_end(samples, lengths)), sound, np.array([9000, 5000, 100], "int32")
+    )
+
+
+@pytest.mark.parametrize(
+    "front_end",
+    [
+        frontends.Spectrum(framing="pad_tail", quantity="magnitude", log="decibel", minimum=1e-5, fft_length=330),
+        frontends.FilterBank(10, quantity="magnitude", frame_length=301, frame_step=400),
+        frontends.LFCC(12, 5, framing="centered", delta_orders=1, delta_half_width=2, minimum=1e-6),
+        frontends.LFCC(12, 5, delta_orders=0, energy=True, log=None),
+        frontends.DCTFrames(frame_length=100, frame_step=33, pre_emphasis=0.9, framing="pad_tail"),
+        frontends.ConstantQ(num_bins=40, bins_per_octave=12, min_frequency=55.0, quantity="magnitude"),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_front_ends_with_other_arguments(front_end):
+    samples, lengths = keras.Input((None,), name="samples"), keras.Input((), dtype="int32", name="lengths")
+    model = keras.Model([samples, lengths], front_end(samples, lengths))
+    assert_same(model, audio(3001, 2), np.array([3001, 1234], "int32"))
+
+
+@pytest.mark.parametrize("head", layers.HEADS)
+@pytest.mark.parametrize("network", [lcnn_attention, lcnn_lstm_sum])
+def test_networks_of_any_length(network, head):
+    model = from_samples(frontends.lfcc_nii(), network(60, head=head, output="score"))
+    session = session_of(with_random_weights(model))
+    assert_same(model, audio(6000, 3), np.array([6000, 200, 4321], "int32"), session=session)
+
+
+def test_one_session_takes_1_4_and_20_seconds_and_padding_changes_nothing():
+    model = from_samples(frontends.lfcc_nii(), lcnn_lstm_sum(60, output="score"))
+    session = session_of(with_random_weights(model))
+    for seconds in (1, 4, 20):
+        assert_same(model, audio(16000 * seconds), np.array([16000 * seconds], "int32"), session=session)
+    sound = audio(32000, 2)
+    alone = run(session, sound[1:, :9000], np.array([9000], "int32"))[0]
+    sound[1, 9000:] = np.nan  # what stands in the padding is not looked at
+    together = run(session, sound, np.array([32000, 9000], "int32"))[0]
+    np.testing.assert_allclose(together[1:], alone, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("head", layers.HEADS)
+def test_heads_of_networks_of_fixed_length(head):
+    model = from_samples(frontends.lfcc_nii(), lcnn_fixed((40, 60), head=head, output="score"))
+    assert_same(with_random_weights(model), audio(model.input_shape[1], 3))
+
+
+@pytest.mark.parametrize(
+    ("preset", "network"),
+    [("stc2019_fft", stc2019), ("stc2019_cqt", stc2019), ("stc2019_dct", stc2019), ("cqcc_asvspoof2019", stc2019)],
+)
+def test_stcs_networks(preset, network):
+    front_end = frontends.PRESETS[preset]()
+    model = from_samples(front_end, network((16, front_end.num_features), output="score"))
+    assert_same(with_random_weights(model), audio(model.input_shape[1], 3))
+
+
+def test_stcs_network_of_2017():
+    # Its front end has a floor of e^-80, so float32's own rounding shows in silent frames; here there are none.
+    front_end = frontends.stc2017_fft()
+    model = from_samples(front_end, stc2017((32, front_end.num_features), output="score"))
+    sound = np.random.default_rng(0).normal(0, 0.1, (3, model.input_shape[1])).astype("float32")
+    assert_same(with_random_weights(model), sound)
+
+
+@pytest.mark.parametrize("head", ["a_softmax", "softmax", "oc_softmax"])
+def test_raw_outputs_of_heads(head):
+    model = with_random_weights(lcnn_attention(24, head=head))
+    features = np.random.default_rng(0).normal(size=(2, 40, 24)).astype("float32")
+    assert_same(model, features, np.array([40, 5], "int32"))
+
+
+def test_the_published_countermeasure_on_speech():
+    import soundfile
+
+    from lightcnn.importing.speech import nii_lcnn_lstm
+    from lightcnn.importing.torch_files import read_torch_checkpoint
+
+    model, _ = nii_lcnn_lstm(read_torch_checkpoint(real_file("golden/nii_lfcc_lcnn_lstm_sig.pt")))
+    sound, _ = soundfile.read(real_file("golden/D18_1000001.wav"), dtype="float32")
+    assert_same(model, sound[None], np.array([len(sound)], "int32"))
+
+
+def classes_of(module):
+    found = {item for item in vars(module).values() if inspect.isclass(item) and issubclass(item, keras.layers.Layer)}
+    return found - {frontends.FrontEnd}
+
+
+def test_every_layer_of_the_package_can_be_exported():
+    assert classes_of(layers) == {one for one in LAYERS if one.__module__.startswith("lightcnn.")}
+    assert classes_of(frontends) == set(FRONT_ENDS)
+
+
+def test_other_layers():
+    inputs = x = keras.Input((13, 11, 6), name="pixels")
+    x = keras.layers.Conv2D(6, 3, strides=2, padding="same", activation="relu")(x)
+    x = keras.layers.Concatenate()([x, layers.MFMConv2D(4, (2, 3), strides=(2, 2), num_groups=3)(inputs)])
+    x = layers.Maxout(2)(x)
+    x = keras.layers.Add()([x, layers.ResidualMFMBlock(2)(x)])
+    x = keras.layers.AveragePooling2D(3, strides=1, padding="same")(x)
+    x = keras.layers.Concatenate()(
+        [
+            keras.layers.GlobalAveragePooling2D()(x),
+            keras.layers.GlobalMaxPooling2D()(x),
+            layers.MFMDense(4, num_groups=3)(keras.layers.Flatten()(keras.layers.Permute((3, 1, 2))(x))),
+        ]
+    )
+    x = keras.layers.Dropout(0.5)(layers.MaxFeatureMap()(x))
+    x = layers.CosineHead(3)(keras.layers.Activation("tanh")(x))
+    model = with_random_weights(keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid")(x)))
+    assert_same(model, pictures(3, 13, 11, 6) / 255)
+
+
+def test_a_model_within_a_model():
+    inner = light_cnn_9((16, 16, 1))
+    inputs = keras.Input((16, 16, 1), name="pixels")
+    model = keras.Model(inputs, keras.layers.Dense(3)(inner(keras.layers.Rescaling(1 / 255)(inputs))))
+    assert_same(with_random_weights(model), pictures(2, 16, 16, 1))
+
+
+def operators(model):
+    return [node.op_type for node in to_onnx(model).graph.node]
+
+
+def test_batch_norms_stand_in_the_convolutions_before_them():
+    model = with_random_weights(lcnn((28, 28, 1), 10))
+    assert operators(model).count("BatchNormalization") == 1  # the one after the dense layer
+    norm = model.get_layer("norm_4")
+    gamma, *others = norm.get_weights()
+    norm.set_weights([-gamma, *others])  # a negative scale does not pass through a maximum
+    assert operators(model).count("BatchNormalization") == 2
+    assert_same(model, pictures(2, 28, 28, 1))
+
+
+def test_equal_small_weights_of_two_layers_are_not_mixed_up():
+    inputs = x = keras.Input((8, 8, 2), name="pixels")
+    for index in (1, 2):
+        x = layers.MFMConv2D(2, 1, kernel_initializer="ones", name=f"conv_{index}")(x)
+        x = keras.layers.BatchNormalization(name=f"norm_{index}")(x)
+    model = keras.Model(inputs, x)
+    model.get_layer("norm_1").set_weights([np.full(2, value, "float32") for value in (2, 1, 3, 4)])
+    assert_same(model, pictures(2, 8, 8, 2))
+
+
+def test_mfm_costs_no_pass_of_its_own():
+    model = lcnn((28, 28, 1), 10)
+    assert operators(model).count("Max") == 1  # the dense layer's
+    assert operators(model).count("Conv") == 18
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Strange(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_layer_that_is_not_known_is_named():
+    inputs = keras.Input((4,))
+    with pytest.raises(ExportError, match="'odd' is a Strange"):
+        to_onnx(keras.Model(inputs, Strange(name="odd")(inputs)))
+    with pytest.raises(ExportError, match="functional"):
+        to_onnx(Strange())
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (keras.layers.Conv2D(2, 3, dilation_rate=2), "dilation"),
+        (keras.layers.Conv2D(2, 3, activation="gelu"), "gelu"),
+        (keras.layers.BatchNormalization(axis=1), "last axis"),
+        (keras.layers.Flatten(data_format="channels_first"), "channels_last"),
+    ],
+)
+def test_what_a_layer_cannot_do_is_said(layer, message):
+    inputs = keras.Input((8, 8, 2))
+    with pytest.raises(ExportError, match=message):
+        to_onnx(keras.Model(inputs, layer(inputs)))
+
+
+# Files
+
+
+def described(shape=(28, 28, 1)):
+    return {
+        "format": 1,
+        "task": "image classification",
+        "labels": LABELS,
+        "input": {"shape": list(shape), "dtype": "uint8"},
+    }
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "digits.keras"
+    save_model(with_random_weights(lcnn((28, 28, 1), 10, scale=1 / 64, offset=-1.0)), path, described())
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits(mnist):
+    return Examples([(mnist["x_test"][:128, ..., None].astype("float32"),)], "128 digits")
+
+
+@pytest.fixture(scope="module")
+def finished_run(mnist, model_file, tmp_path_factory):
+    """A run folder whose model is untrained."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = folder / "digits.npz"
+    np.savez(data, **{key: array[:300] for key, array in mnist.items()})
+    recipe = get_recipe("arrays")
+    digest = load_images("arrays", data, validation_fraction=recipe.validation_fraction, seed=recipe.seed).digest
+    run = begin(folder / "run", recipe)
+    run.write_environment(environment_of(data={"data_dir": str(data), "digest": digest, "labels": LABELS}))
+    run.best_model.write_bytes(model_file.read_bytes())
+    return run
+
+
+def test_a_run_is_compared_on_its_validation_data(finished_run, mnist):
+    written = export(finished_run.folder)
+    assert written.path == finished_run.folder / "model.onnx"
+    assert written.proof.examples == "29 of the 29 validation examples of digits.npz"
+    assert 0 < written.proof.difference <= TOLERANCE
+    assert written.proof.agreement == 1
+    assert written.size == pytest.approx(written.path.stat().st_size, abs=10)
+    metadata = read_artifact_metadata(written.path)
+    assert metadata["labels"] == LABELS
+    assert {"form": "onnx", "quantize": None, "format": 1}.items() <= metadata["artifact"].items()
+    assert len(metadata["artifact"]["source_digest"]) == 64
+    assert not [path for path in finished_run.folder.iterdir() if path.suffix == ".tmp"]
+
+
+def test_data_of_another_training_are_refused(finished_run, tmp_path, mnist):
+    np.savez(tmp_path / "other.npz", **{key: array[100:400] for key, array in mnist.items()})
+    with pytest.raises(ExportError, match="is not the data"):
+        export(finished_run, data_dir=tmp_path / "other.npz")
+
+
+def test_a_model_file_is_compared_on_noise_and_says_so(model_file, tmp_path):
+    written = export(model_file, tmp_path / "one.onnx")
+    assert "noise" in written.proof.examples
+    assert np.abs(open_artifact(tmp_path / "one.onnx")(pictures(2, 28, 28, 1)).sum(axis=1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("task", ["speech of any length", "speech of fixed length", "faces"])
+def test_noise_fits_every_kind_of_model(task, tmp_path):
+    if task == "faces":
+        metadata = {"task": "face representation", "input": {"shape": [20, 18, 3], "dtype": "uint8", "colour": "BGR"}}
+        model = light_cnn_v4((20, 18, 3), num_classes=4, scale=1 / 255)
+    else:
+        metadata = {
+            "task": "voice anti-spoofing",
+            "sampling_rate": 1000,
+            "input": {"window_samples": 640, "pad": "zero"},
+        }
+        front_end = frontends.LFCC(20, sampling_rate=1000, frame_length=32, frame_step=16)
+        network = lcnn_attention(60, output="score") if "any" in task else lcnn_fixed((39, 60), output="score")
+        model = from_samples(front_end, network)
+    save_model(with_random_weights(model), tmp_path / "model.keras", metadata)
+    written = export(tmp_path / "model.keras")
+    artifact = open_artifact(written.path)
+    assert written.proof.difference <= TOLERANCE
+    if task == "faces":  # the classifier of the training stays behind
+        assert artifact(pictures(2, 20, 18, 3)).shape == (2, 256)
+    assert artifact.output.shape[0] is None
+
+
+def test_what_stood_there_stays_when_the_proof_fails(model_file, tmp_path, monkeypatch):
+    target = tmp_path / "model.onnx"
+    export(model_file, target)
+    before = target.read_bytes()
+    other = lcnn((28, 28, 1), 10)
+    monkeypatch.setattr(forms, "to_onnx", lambda model, **options: to_onnx(other, **options))
+    with pytest.raises(ExportError, match="does not agree with Keras"):
+        export(model_file, target)
+    assert target.read_bytes() == before
+    with pytest.raises(ExportError, match="Nothing was written"):
+        export(model_file, tmp_path / "new.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    model = lcnn((16, 16, 1), 3)
+    model.set_weights([weight * np.nan for weight in model.get_weights()])
+    save_model(model, tmp_path / "model.keras", described((16, 16, 1)))
+    with pytest.raises(ExportError, match="does not agree"):
+        export(tmp_path / "model.keras")
+
+
+def test_a_full_disk_leaves_nothing(model_file, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("onnx.save", full)
+    with pytest.raises(StorageError, match="No space left"):
+        export(model_file, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_exports_at_once_leave_one_whole_file(model_file, tmp_path):
+    target, failures = tmp_path / "model.onnx", []
+
+    def work():
+        try:
+            export(model_file, target)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert open_artifact(target)(pictures(1, 28, 28, 1)).shape == (1, 10)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"form": "coreml"}, ExportError, "onnx, litert, openvino"),
+        ({"quantize": "bfloat16"}, ExportError, "bfloat16 is for openvino"),
+        ({"quantize": "int4"}, ExportError, "float32"),
+        ({"quantize": "int8"}, ExportError, "calibrated on real data"),
+        ({"output": "model.tflite"}, ExportError, r"ends in \.onnx"),
+        ({"form": "openvino", "output": "model.xml"}, ExportError, "name a folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused(model_file, tmp_path, arguments, error, message):
+    if "output" in arguments:
+        arguments = {**arguments, "output": tmp_path / arguments["output"]}
+    with pytest.raises(error, match=message):
+        export(model_file, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_run_and_a_file_that_is_no_model(tmp_path):
+    with pytest.raises(RunError):
+        export(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"PK")
+    with pytest.raises(ModelFileError):
+        export(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("quantize", ["int8", "float16"])
+def test_fewer_bits_decide_alike_in_less_space(model_file, digits, tmp_path, quantize):
+    whole = export(model_file, tmp_path / "whole.onnx", examples=digits)
+    small = export(model_file, tmp_path / "small.onnx", quantize=quantize, examples=digits)
+    assert small.size < 0.6 * whole.size
+    assert small.proof.difference > whole.proof.difference
+    assert small.proof.agreement >= 0.97
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter reads TensorFlow functions")
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_litert(model_file, digits, tmp_path, quantize):
+    pytest.importorskip("ai_edge_litert")
+    written = export(model_file, tmp_path / "model.tflite", "litert", quantize, examples=digits)
+    assert written.proof.difference <= (TOLERANCE if quantize is None else 1)
+    assert read_artifact_metadata(written.path)["labels"] == LABELS
+    artifact = open_artifact(written.path, streams=2)
+    several = artifact(digits.batches[0][0][:5])  # another batch than the one that it was compared on
+    np.testing.assert_allclose(several[2:3], artifact(digits.batches[0][0][2:3]), atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter reads TensorFlow functions")
+def test_litert_refuses_networks_of_any_length_and_names_onnx(tmp_path):
+    model = from_samples(frontends.lfcc_nii(), lcnn_lstm_sum(60, output="score"))
+    save_model(model, tmp_path / "model.keras", {"task": "voice anti-spoofing", "sampling_rate": 16000})
+    with pytest.raises(ExportError, match="--format onnx"):
+        export(tmp_path / "model.keras", form="litert")
+
+
+@pytest.mark.parametrize("quantize", [None, "bfloat16"])
+def test_openvino_is_a_folder(model_file, digits, tmp_path, quantize):
+    pytest.importorskip("openvino")
+    for _ in range(2):  # the second replaces the first
+        written = export(model_file, tmp_path / "model-openvino", "openvino", quantize, examples=digits)
+    assert written.path == tmp_path / "model-openvino" / "model.xml"
+    assert sorted(path.name for path in written.path.parent.iterdir()) == ["model.bin", "model.xml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model-openvino"]
+    assert read_artifact_metadata(written.path)["labels"] == LABELS
+    (tmp_path / "model-openvino" / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match="something else"):
+        export(model_file, tmp_path / "model-openvino", "openvino", examples=digits)
+
+
+@pytest.mark.slow
+def test_openvino_in_8_bits(model_file, digits, tmp_path):
+    pytest.importorskip("nncf")
+    written = export(model_file, tmp_path / "model", "openvino", "int8", examples=digits)
+    assert written.proof.agreement >= 0.97
+
+
+def test_a_converter_that_is_missing_is_named_with_its_extra(model_file, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingDependencyError, match=r"lightcnn\[openvino\]"):
+        export(model_file, tmp_path / "model", "openvino")
+
+
+def test_made_up_examples_are_the_same_every_time(model_file):
+    model = SimpleNamespace(inputs=[SimpleNamespace(shape=(None, 9, 8, 3))])
+    one, two = (made_up_examples(model, {}) for _ in range(2))
+    assert not one.real
+    np.testing.assert_array_equal(one.batches[0][0], two.batches[0][0])
+    assert one.batches[0][0].shape == (16, 9, 8, 3)
+
+
+def test_the_command_prints_the_path_and_the_figures(finished_run, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "lightcnn",
+        "export",
+        str(finished_run.folder),
+        "--output",
+        str(tmp_path / "a.onnx"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == str(tmp_path / "a.onnx")
+    assert "equal decisions" in result.stdout
+    assert "100.00%" in result.stdout
+    assert (tmp_path / "a.onnx").exists()
+
+
+def test_names_are_those_of_the_command():
+    from lightcnn.cli.exporting import export as command
+
+    choices = {option.name: option.type for option in command.params}
+    assert list(choices["form"].choices) == list(exporting.FORMS)
+    precisions = {one for _, several in exporting.FORMS.values() for one in several if one}
+    assert set(choices["quantize"].choices) == precisions

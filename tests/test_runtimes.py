@@ -1,0 +1,230 @@
+"""An artifact is opened by its runtime alone, and whatever is wrong with it is said clearly."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from lightcnn import runtimes
+from lightcnn.errors import DataError, MissingDependencyError, ModelFileError
+from lightcnn.exporting import export
+from lightcnn.models import lcnn, load_model, save_model
+from lightcnn.runtimes import Artifact, TensorInfo, has_runtime, open_artifact, read_artifact_metadata
+
+METADATA = {"format": 1, "task": "image classification", "labels": ["a", "b", "c"]}
+needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter needs it")
+FORMS = [
+    "onnx",
+    pytest.param("litert", marks=needs_tensorflow),
+    "openvino",
+    "keras",
+]
+_NEEDS = {"litert": "ai_edge_litert", "openvino": "openvino"}
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    keras.utils.set_random_seed(1)
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    save_model(lcnn((16, 18, 1), 3, scale=1 / 64, offset=-1.0), path, METADATA)
+    return path
+
+
+@pytest.fixture(scope="module")
+def artifacts(model_file, tmp_path_factory):
+    """Makes an artifact of a form when it is first asked for."""
+    folder, made = tmp_path_factory.mktemp("artifacts"), {"keras": model_file}
+
+    def artifact(form):
+        if form in _NEEDS:
+            pytest.importorskip(_NEEDS[form])
+        if form not in made:
+            name = {"onnx": "model.onnx", "litert": "model.tflite", "openvino": "openvino"}[form]
+            made[form] = export(model_file, folder / name, form).path
+        return made[form]
+
+    return artifact
+
+
+def pictures(count=3):
+    return np.random.default_rng(0).integers(0, 256, (count, 16, 18, 1)).astype("float32")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_what_keras_gives(artifacts, model_file, form):
+    artifact = open_artifact(artifacts(form))
+    expected = keras.ops.convert_to_numpy(load_model(model_file)(pictures()))
+    for count in (3, 1, 2):
+        np.testing.assert_allclose(artifact(pictures()[:count]), expected[:count], atol=1e-5)
+    assert artifact(pictures(0)).shape == (0, 3)
+    assert artifact(pictures().astype("uint8")).dtype == np.float32  # pixels as a decoder gives them
+    assert artifact.metadata["labels"] == ["a", "b", "c"]
+    assert read_artifact_metadata(artifacts(form)) == artifact.metadata
+    assert artifact.inputs[0].shape == (None, 16, 18, 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_threads_at_once_do_not_disturb_each_other(artifacts, form):
+    artifact = open_artifact(artifacts(form), streams=2)
+    batches = [(pictures(1 + index % 5) * (index % 7 + 1) / 8,) for index in range(40)]
+    expected = [artifact(*batch) for batch in batches]
+    received = list(artifact.map(batches))
+    assert len(received) == 40
+    for one, other in zip(expected, received, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arrays", [(np.zeros((16, 18, 1)),), (np.zeros((1, 18, 16, 1)),), (), (np.zeros((1, 16, 18, 1)), np.zeros(1))]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_shape_that_does_not_fit_is_named(artifacts, form, arrays):
+    with pytest.raises(DataError, match=r"\(any, 16, 18, 1\)"):
+        open_artifact(artifacts(form))(*arrays)
+
+
+def made_up(run, streams):
+    info = TensorInfo("x", (None, 1), "float32")
+    return Artifact("made up", {}, (info,), info, streams, run)
+
+
+def test_map_keeps_the_order_and_takes_no_more_than_it_needs():
+    running, most, taken, lock = [0], [0], [], threading.Lock()
+
+    def run(arrays):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.002 if arrays[0][0, 0] % 3 else 0.01)  # the earlier ones end later
+        with lock:
+            running[0] -= 1
+        return arrays[0]
+
+    def endless():
+        for number in range(10**9):
+            taken.append(number)
+            yield (np.full((1, 1), number, np.float32),)
+
+    results = made_up(run, 3).map(endless())
+    assert [float(next(results)[0, 0]) for _ in range(20)] == list(range(20))
+    assert len(taken) <= 20 + 2 * 3
+    assert most[0] == 3
+    results.close()
+
+
+def test_map_raises_what_goes_wrong_in_a_thread():
+    def run(arrays):
+        raise RuntimeError("broken")
+
+    with pytest.raises(DataError, match="broken"):
+        list(made_up(run, 2).map([(np.zeros((1, 1)),)]))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_truncated_file_is_refused(artifacts, tmp_path, form, share):
+    path = artifacts(form)
+    content = path.read_bytes()
+    copy = tmp_path / path.name
+    copy.write_bytes(content[: int(share * len(content))])
+    if form == "openvino":
+        copy.with_suffix(".bin").write_bytes(path.with_suffix(".bin").read_bytes())
+    with pytest.raises(ModelFileError, match=copy.name):
+        open_artifact(copy)
+
+
+def test_openvinos_weights_must_be_there(artifacts, tmp_path):
+    path = artifacts("openvino")
+    (tmp_path / "model.xml").write_bytes(path.read_bytes())
+    with pytest.raises(ModelFileError, match=r"model\.xml"):
+        open_artifact(tmp_path / "model.xml")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".xml", ".keras"])
+def test_another_file_of_that_name_is_refused(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"<html>not found</html>" * 20)
+    if not has_runtime(suffix):
+        pytest.skip("not installed")
+    with pytest.raises(ModelFileError, match="model"):
+        open_artifact(path)
+
+
+@pytest.mark.parametrize("name", ["model.pb", "model", "missing.onnx"])
+def test_a_file_that_is_missing_or_of_no_known_kind(tmp_path, name):
+    if "missing" not in name:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ModelFileError, match=name):
+        open_artifact(tmp_path / name)
+
+
+def with_metadata(source, target, text):
+    """Copies an ONNX file with other metadata."""
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    if text is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "lightcnn", text
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no metadata"),
+        ("{", "damaged metadata"),
+        ("[]", "damaged metadata"),
+        (json.dumps(METADATA), "damaged metadata"),
+        (json.dumps({**METADATA, "artifact": {"format": 2, "lightcnn": "9.0"}}), r"lightcnn 9\.0.*Received: 2"),
+    ],
+)
+def test_metadata_that_are_missing_damaged_or_of_another_version(artifacts, tmp_path, text, message):
+    with pytest.raises(ModelFileError, match=message):
+        open_artifact(with_metadata(artifacts("onnx"), tmp_path / "model.onnx", text))
+
+
+@needs_tensorflow
+def test_a_litert_file_without_metadata(artifacts, tmp_path):
+    with zipfile.ZipFile(artifacts("litert")) as archive:
+        start = archive.infolist()[0].header_offset
+    (tmp_path / "model.tflite").write_bytes(artifacts("litert").read_bytes()[:start])
+    with pytest.raises(ModelFileError, match="no metadata"):
+        open_artifact(tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize(("suffix", "extra"), [(".tflite", "litert"), (".xml", "openvino"), (".onnx", "lightcnn")])
+def test_a_missing_runtime_names_its_extra(tmp_path, monkeypatch, suffix, extra):
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    (tmp_path / f"model{suffix}").write_bytes(b"")
+    with pytest.raises(MissingDependencyError, match=extra):
+        open_artifact(tmp_path / f"model{suffix}")
+
+
+def test_streams_must_be_positive(artifacts):
+    with pytest.raises(ValueError, match="streams=0"):
+        open_artifact(artifacts("onnx"), streams=0)
+
+
+@pytest.mark.parametrize("form", ["onnx", pytest.param("litert", marks=needs_tensorflow)])
+def test_an_artifact_runs_where_keras_is_not_installed(artifacts, tmp_path, form):
+    expected = open_artifact(artifacts("keras"))(pictures())
+    np.save(tmp_path / "pictures.npy", pictures())
+    script = f"""
+import sys
+for name in ("keras", "tensorflow", "jax", "torch", "onnx"):
+    sys.modules[name] = None  # importing it is an ImportError
+import numpy as np
+from lightcnn.runtimes import open_artifact
+artifact = open_artifact({str(artifacts(form))!r})
+np.save({str(tmp_path / "scores.npy")!r}, artifact(np.load({str(tmp_path / "pictures.npy")!r})))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-4 * expected.max())
