@@ -79,7 +79,7 @@ def train_lightcnn(arguments, runs, seed):
     command += ["--data-dir", arguments.data_dir, *(part for one in arguments.set for part in ("--set", one))]
     subprocess.run(command, check=True)
     metrics = json.loads((run / "metrics.json").read_text())
-    return metrics, metrics["train_seconds"]
+    return {split: metrics[split] for split in ("validation", "test")}, metrics["train_seconds"]
 
 
 def recordings(split):

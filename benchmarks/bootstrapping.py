@@ -4,7 +4,7 @@
 
 A seed chooses some training pictures, and gives a share of them (of the held-out ones too) another label, each of the
 nine equally often; the test labels stay clean. Beside it, the same recipe is trained on the same pictures with their
-right labels. Settings were chosen with --validation-only, by the accuracy on validation pictures with wrong labels.
+right labels. One setting was tried, and looked at with --validation-only, by the accuracy on wrong labels.
 """
 
 import argparse
