@@ -1,4 +1,4 @@
-"""Speed of the front ends beside librosa's, spafe's and torchaudio's, in seconds of audio per second.
+"""Speed of front ends beside librosa's, spafe's and torchaudio's, and of a whole model, in seconds of audio per second.
 
     python benchmarks/features.py --peers /path/to/python/with/librosa/spafe/torchaudio
 
@@ -20,14 +20,22 @@ FRONT_ENDS = (
     "lfcc_asvspoof2019", "lfcc_nii", "lfcc_asvspoof2021", "lfcc_gmm2021", "lfb_nii", "spectrum_nii",
     "stc2019_fft", "stc2017_fft", "stc2019_cqt", "stc2019_dct", "cqcc_asvspoof2019",
 )  # fmt: skip
+WHOLE_MODEL = "lcnn_lstm_sum on lfcc_nii"  # from samples to score
 PEERS = ("librosa", "spafe", "torchaudio")
 
 
 def ours(name):
     import keras
+    import numpy as np
 
+    from lightcnn import models
     from lightcnn.frontends import PRESETS
 
+    if name == WHOLE_MODEL:
+        model = models.from_samples(PRESETS["lfcc_nii"](), models.lcnn_lstm_sum())
+        lengths = np.full(ROWS, SECONDS * RATE, "int32")
+        model.compile(jit_compile=False)
+        return lambda samples: model.predict_on_batch([samples, lengths])
     samples = keras.Input((None,))
     model = keras.Model(samples, PRESETS[name]()(samples))
     model.compile(jit_compile=False)
@@ -103,7 +111,7 @@ def main():
         return
     from record import record  # only here: the peers' environment has no lightcnn
 
-    ways = dict.fromkeys(arguments.front_ends.split(","), sys.executable)
+    ways = dict.fromkeys([*arguments.front_ends.split(","), WHOLE_MODEL], sys.executable)
     if arguments.peers:
         ways |= dict.fromkeys(PEERS, arguments.peers)
     speeds = {way: [] for way in ways}
