@@ -28,7 +28,7 @@ PROTOCOLS = "ASVspoof2019_LA_cm_protocols"
 LISTS = {"train": ("train.trn", 12), "dev": ("dev.trl", 12), "eval": ("eval.trl", 16)}
 FILES = {
     *("recipe.json", "environment.json", "history.csv", "checkpoint", "best.keras", "metrics.json"),
-    *("scores.csv", "scores.txt", "report.html"),
+    *("scores.csv", "scores.txt", "report.html", "model.onnx"),
 }
 FIGURES = {
     *("utterances", "bona_fide", "accuracy", "threshold", "eer", "eer_threshold", "min_tdcf_legacy", "min_tdcf"),
