@@ -276,12 +276,12 @@ def test_a_blank_picture_has_no_direction(grey, tmp_path):
 
 
 def test_files_are_read_a_batch_at_a_time_and_come_in_order(grey, tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "_BATCH", 4)
+    monkeypatch.setattr(inference, "_GROUP", 4)
     files = [save(tmp_path / f"{place}.png", noise(place, SIZE, SIZE)) for place in range(10)]
     taken = []
     rows = grey.predict(taken.append(file) or file for file in files)
     first = next(rows)
-    assert len(taken) == 8  # one batch is computed, one is decoded
+    assert len(taken) == 8  # one group is computed, one is decoded
     found = [first, *rows]
     assert [row["file"] for row in found] == [str(file) for file in files]
     pictures = np.stack([noise(place, SIZE, SIZE, 1) for place in range(10)])

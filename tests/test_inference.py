@@ -1,5 +1,6 @@
 """A model looks at pictures of any size and colour, in order, and one bad file stops nothing."""
 
+import resource
 import subprocess
 import sys
 import threading
@@ -104,7 +105,7 @@ def test_as_many_labels_as_asked_for(grey, pictures, top):
 def test_order_and_repeats_are_kept_over_batches(grey, pictures):
     files = [pictures[index % 10] for index in (*range(0, 140, 7), *range(150, 0, -1))]
     rows = list(grey.predict(files))
-    assert len(files) > 2 * inference._BATCH
+    assert len(files) > 2 * inference._GROUP
     assert [row["file"] for row in rows] == [str(path) for path in files]
     alone = {str(path): next(grey.predict([path]))["probability"] for path in pictures}
     for row in rows:
@@ -121,7 +122,7 @@ def test_files_are_read_batch_by_batch(grey, pictures):
 
     rows = grey.predict(endless())
     next(rows)
-    assert len(taken) == 2 * inference._BATCH  # one is computed, one is decoded
+    assert len(taken) == 2 * inference._GROUP  # one is computed, one is decoded
 
 
 def test_no_files_give_no_rows(grey):
@@ -171,8 +172,8 @@ def test_a_bad_file_is_named_and_the_others_done(grey, pictures, tmp_path):
 
 
 def test_only_bad_files_give_only_errors(grey, tmp_path):
-    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference._BATCH + 1)]))
-    assert len(rows) == inference._BATCH + 1
+    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference._GROUP + 1)]))
+    assert len(rows) == inference._GROUP + 1
     assert {row["error"] for row in rows} == {"no such file"}
 
 
@@ -319,6 +320,30 @@ def test_two_processes_that_export_a_run_at_once_leave_one_whole_file(grey, grey
     assert {path.name for path in run.folder.iterdir()} == {"best.keras", "model.onnx", "recipe.json"}
 
 
+@pytest.mark.slow
+def test_one_picture_takes_less_than_a_second(grey_model, pictures, tmp_path):
+    run = run_with(grey_model, tmp_path / "run")
+    Predictor.load(run.folder)
+    command, seconds = [sys.executable, "-m", "lightcnn", "predict", str(run.folder), str(pictures[0])], []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 1  # of the processor: what else runs on the machine does not count
+
+
+def test_a_picture_that_cannot_be_decoded_at_all_stops_the_threads(grey, pictures, monkeypatch):
+    def decode(path, *args):
+        raise MemoryError("too little")
+
+    monkeypatch.setattr(inference, "decode_picture", decode)
+    before = threading.active_count()
+    with pytest.raises(MemoryError, match="too little"):
+        list(grey.predict(pictures * 30))
+    assert threading.active_count() == before
+
+
 def test_files_are_decoded_on_other_threads_while_the_model_computes(grey, pictures, monkeypatch):
     decoding, overlapped = threading.Event(), []
     real = inference.decode_picture
@@ -335,7 +360,7 @@ def test_files_are_decoded_on_other_threads_while_the_model_computes(grey, pictu
 
     monkeypatch.setattr(inference, "decode_picture", decode)
     predictor = PicturePredictor(replace(grey._artifact, run=run))
-    files = [pictures[0]] * inference._BATCH + [pictures[1]]
+    files = [pictures[0]] * inference._GROUP + [pictures[1]]
     assert [row["file"] for row in predictor.predict(files)] == [str(path) for path in files]
     assert overlapped == [True, True]
 

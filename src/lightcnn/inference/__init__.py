@@ -142,7 +142,8 @@ def look_at(
         The rows of group after group.
     """
     remaining = iter(files)
-    with ThreadPoolExecutor(threads or num_processors()) as pool:
+    pool = ThreadPoolExecutor(threads or num_processors())
+    try:
         group = [pool.submit(decode, file) for file in islice(remaining, size)]
         while group:
             with ignore_picture_warnings():  # belongs to the process, so no thread decodes while the caller has a row
@@ -151,10 +152,13 @@ def look_at(
                 rows = compute(decoded)
                 wait(group)
             yield from rows
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def run_in_batches(artifact: Artifact, array: NDArray[Any], size: int) -> NDArray[np.float32]:
-    """Runs a model of one input on an array of any length, `size` rows at a time, several at once as it has streams."""
+def run_in_batches(artifact: Artifact, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Runs a model of one input on an array of any length, in batches, several at once as it has streams."""
+    size = artifact.batch_size
     if len(array) <= size:
         return artifact(array)
     return np.concatenate(list(artifact.map((array[start : start + size],) for start in range(0, len(array), size))))

@@ -20,7 +20,7 @@ from lightcnn.runtimes import Artifact
 
 __all__ = ["FacePredictor", "insightface_landmarks"]
 
-_BATCH = 64
+_GROUP = 64  # files that are decoded while those before are computed, a stream
 _FRAME = ("size", "eye_mouth_distance", "eye_row")  # what `alignment` says in a model file
 _CHANNELS = {"grey": 1, "RGB": 3, "BGR": 3}
 _TRAINING_SIZE = 144 / 128  # the authors' crops are taken out of pictures that much larger
@@ -131,7 +131,7 @@ class FacePredictor(Predictor):
             if landmarks is None or callable(landmarks)
             else zip(files, landmarks, strict=True)
         )
-        size, threads = _BATCH * self._artifact.streams, 1 if callable(landmarks) else None
+        size, threads = _GROUP * self._artifact.streams, 1 if callable(landmarks) else None
         yield from look_at(remaining, size, self._row, lambda rows: self._embedded(rows, flip), threads)
 
     def _row(self, item: tuple[Path | str, Any]) -> dict[str, Any]:
@@ -203,8 +203,8 @@ class FacePredictor(Predictor):
                 hint = f" The model takes {self.colour}."
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {array.shape}.{hint}")
         self._check_range(array)
-        embeddings = run_in_batches(self._artifact, array, _BATCH)
-        return embeddings + run_in_batches(self._artifact, array[:, :, ::-1], _BATCH) if flip else embeddings
+        embeddings = run_in_batches(self._artifact, array)
+        return embeddings + run_in_batches(self._artifact, array[:, :, ::-1]) if flip else embeddings
 
     def _check_range(self, pictures: NDArray[Any]) -> None:
         if not pictures.size or pictures.dtype == np.uint8:

@@ -16,7 +16,7 @@ from lightcnn.runtimes import Artifact
 
 __all__ = ["PicturePredictor"]
 
-_BATCH = 64
+_GROUP = 64  # files that are decoded while those before are computed, a stream
 
 
 class PicturePredictor(Predictor):
@@ -88,7 +88,7 @@ class PicturePredictor(Predictor):
                 ]
             )
 
-        yield from look_at(files, _BATCH * self._artifact.streams, self._decoded, compute)
+        yield from look_at(files, _GROUP * self._artifact.streams, self._decoded, compute)
 
     def _decoded(self, file: Path | str) -> tuple[str, Picture | DataError]:
         try:
@@ -116,7 +116,7 @@ class PicturePredictor(Predictor):
         expected = (self.height, self.width, self.channels)
         if pictures.ndim != 4 or pictures.shape[1:] != expected:
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {pictures.shape}")
-        return run_in_batches(self._artifact, pictures, _BATCH)
+        return run_in_batches(self._artifact, pictures)
 
     def files_in(self, folder: Path) -> list[Path]:
         """Lists the pictures in and below a folder, sorted.

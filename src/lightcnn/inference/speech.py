@@ -78,7 +78,9 @@ class SpeechPredictor(Predictor):
             `label`, `threshold`, and `changes` (what was converted, or an empty string). A file that could not be read
             gives `file` and `error`.
         """
-        yield from look_at(files, _BATCH * self._artifact.streams, self._row, self._scored)
+        # Recordings of any length can be 60 s long, so more streams do not hold more of them.
+        size = _BATCH if self._any_length else _BATCH * self._artifact.streams
+        yield from look_at(files, size, self._row, self._scored)
 
     def _row(self, file: Path | str) -> dict[str, Any]:
         """Returns the row of a file, with its samples instead of their score; of one that is long, with the score."""
