@@ -145,7 +145,7 @@ def test_wrong_usage_is_2(call, arguments, tmp_path, monkeypatch):
         (["train", "mnist", "--set", "epoch=3"], "A recipe has no key 'epoch'. Did you mean 'epochs'?"),
         (["train", "mnist", "--set", "epochs=many"], "epochs must be a whole number. Received: epochs='many'"),
         (["train", "mnist", "--set", "epochs=0"], "epochs must be from 1 to 100000. Received: epochs=0"),
-        (["train", "mnist", "--set", "optimizer=sgd"], "optimizer must be one of adam, adamw"),
+        (["train", "mnist", "--set", "optimizer=lion"], "optimizer must be one of adam, adamw"),
         (["train", "mnist", "--set", "flip"], "A setting is KEY=VALUE. Received: 'flip'"),
         (["info", "mnst"], "Did you mean 'mnist'?"),
     ],

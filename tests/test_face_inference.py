@@ -1,10 +1,13 @@
 """A face goes in as the network was trained on it: size, colour order, alignment; what was done is said."""
 
+import threading
+import time
 import warnings
 
 import keras
 import numpy as np
 import pytest
+from conftest import begin
 from PIL import Image
 
 from lightcnn.alignment import align
@@ -13,6 +16,8 @@ from lightcnn.inference import Predictor
 from lightcnn.inference import faces as inference
 from lightcnn.inference.faces import FacePredictor, insightface_landmarks
 from lightcnn.models import light_cnn_9, load_model, read_metadata, save_model, write_metadata
+from lightcnn.recipes import get_recipe
+from lightcnn.runtimes import keras_artifact
 
 SIZE = 32
 ALIGNMENT = {"size": SIZE, "eye_mouth_distance": 12.0, "eye_row": 10.0}
@@ -69,7 +74,11 @@ def grey(model_file):
 
 @pytest.fixture(scope="module")
 def bgr():
-    return FacePredictor(face_network("BGR"), metadata("BGR"))
+    return predictor_of(face_network("BGR"), metadata("BGR"))
+
+
+def predictor_of(model, described):
+    return FacePredictor(keras_artifact(model, described))
 
 
 def embedding_of(predictor, file, **options):
@@ -84,7 +93,7 @@ def test_loading_gives_what_the_file_says(grey):
     assert isinstance(grey, FacePredictor)
     assert (grey.height, grey.width, grey.channels, grey.colour) == (SIZE, SIZE, 1, "grey")
     assert (grey.features, grey.threshold) == (256, 0.4)
-    assert FacePredictor(face_network(), metadata()).threshold is None
+    assert predictor_of(face_network(), metadata()).threshold is None
 
 
 @pytest.mark.parametrize(
@@ -103,14 +112,14 @@ def test_loading_gives_what_the_file_says(grey):
 )
 def test_a_file_that_does_not_say_enough_is_refused(wrong):
     with pytest.raises(ModelFileError, match="Received: "):
-        FacePredictor(face_network(), {**metadata(), **wrong})
+        predictor_of(face_network(), {**metadata(), **wrong})
 
 
 def test_a_model_without_an_embedding_is_refused():
     inputs = keras.Input((SIZE, SIZE, 1))
     outputs = keras.layers.Dense(4)(keras.layers.Flatten()(inputs))
     with pytest.raises(ModelFileError, match='a layer "embedding"'):
-        FacePredictor(keras.Model(inputs, outputs), metadata())
+        predictor_of(keras.Model(inputs, outputs), metadata())
 
 
 def test_the_digest_is_that_of_the_embedding(model_file, grey, tmp_path):
@@ -119,13 +128,27 @@ def test_the_digest_is_that_of_the_embedding(model_file, grey, tmp_path):
     write_metadata(path, {**read_metadata(path), "threshold": 0.9})
     assert Predictor.load(path).digest == grey.digest
     assert len(grey.digest) == 64
-    assert FacePredictor(face_network(seed=4), metadata()).digest != grey.digest
+    assert predictor_of(face_network(seed=4), metadata()).digest != grey.digest
+
+
+def test_the_artifact_of_a_run_or_a_file_has_the_same_digest_and_embeddings(tmp_path):
+    run = begin(tmp_path / "run", get_recipe("faces"))
+    save_model(face_network(num_classes=5), run.best_model, metadata(threshold=0.4))
+    whole = Predictor.load(run.best_model)
+    files = [save(tmp_path / f"{seed}.png", noise(seed, 40, 40)) for seed in range(70)]
+    expected = list(whole.predict(files, flip=True))
+    for predictor in (Predictor.load(run.folder), Predictor.load(run.artifact, streams=2)):
+        assert predictor._artifact.path == run.artifact
+        assert (predictor.digest, predictor.threshold, predictor.features) == (whole.digest, 0.4, 256)
+        rows = list(predictor.predict(files, flip=True))
+        assert [row["changes"] for row in rows] == [row["changes"] for row in expected]
+        assert close(*(np.stack([row["embedding"] for row in one]) for one in (rows, expected)))
 
 
 def test_a_classifier_changes_neither_embedding_nor_digest():
     model = face_network(num_classes=5)
     without = keras.Model(model.input, model.get_layer("embedding").output)
-    pair = [FacePredictor(one, metadata()) for one in (model, without)]
+    pair = [predictor_of(one, metadata()) for one in (model, without)]
     assert pair[0].digest == pair[1].digest
     pictures = noise(0, 2, SIZE, SIZE, 1)
     assert close(*(predictor.embed_arrays(pictures) for predictor in pair))
@@ -166,7 +189,7 @@ def test_others_are_resized_as_in_training_and_it_is_said(grey, tmp_path):
 def test_the_model_file_may_name_another_training_size(where, tmp_path):
     described = metadata()
     described[where] = {**described[where], "training_size": 40}
-    predictor = FacePredictor(face_network(), described)
+    predictor = predictor_of(face_network(), described)
     pixels = noise(1, 40, 40)
     (row,) = predictor.predict([save(tmp_path / "a.png", pixels)])
     assert row["changes"] == ""
@@ -228,7 +251,7 @@ def test_bad_files_and_landmarks_are_named_and_the_rest_is_done(grey, tmp_path):
 
 def test_a_model_without_a_frame_takes_no_landmarks(tmp_path):
     described = {key: value for key, value in metadata().items() if key != "alignment"}
-    predictor = FacePredictor(face_network(), described)
+    predictor = predictor_of(face_network(), described)
     photo = save(tmp_path / "photo.png", noise(3, 60, 60))
     with pytest.raises(DataError, match="no `alignment`"):
         list(predictor.predict([photo], [POINTS]))
@@ -253,16 +276,29 @@ def test_a_blank_picture_has_no_direction(grey, tmp_path):
 
 
 def test_files_are_read_a_batch_at_a_time_and_come_in_order(grey, tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "_BATCH", 4)
+    monkeypatch.setattr(inference, "_GROUP", 4)
     files = [save(tmp_path / f"{place}.png", noise(place, SIZE, SIZE)) for place in range(10)]
     taken = []
     rows = grey.predict(taken.append(file) or file for file in files)
     first = next(rows)
-    assert len(taken) == 4
+    assert len(taken) == 8  # one group is computed, one is decoded
     found = [first, *rows]
     assert [row["file"] for row in found] == [str(file) for file in files]
     pictures = np.stack([noise(place, SIZE, SIZE, 1) for place in range(10)])
     assert close(np.stack([row["embedding"] for row in found]), grey.embed_arrays(pictures))
+
+
+def test_a_function_that_finds_landmarks_is_called_for_one_picture_at_a_time(grey, tmp_path):
+    busy = threading.Lock()
+
+    def find(picture):
+        assert busy.acquire(blocking=False)  # detectors need not be safe on several threads
+        time.sleep(0.002)
+        busy.release()
+        return POINTS
+
+    files = [save(tmp_path / f"{place}.png", noise(place, 120, 100)) for place in range(8)]
+    assert all("embedding" in row for row in grey.predict(files, find))
 
 
 def test_files_in_a_folder(grey, tmp_path):
@@ -311,7 +347,7 @@ def test_another_shape_is_refused(grey, shape, hint):
     ],
 )
 def test_an_odd_range_is_warned_about_once(pixels, message):
-    predictor = FacePredictor(face_network(), metadata())
+    predictor = predictor_of(face_network(), metadata())
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always", UserWarning)
         predictor.embed_arrays(pixels)

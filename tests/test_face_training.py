@@ -20,7 +20,7 @@ from lightcnn.training import faces, fitting, train
 
 FILES = {
     *("recipe.json", "environment.json", "history.csv", "checkpoint", "best.keras", "metrics.json"),
-    *("scores.csv", "report.html"),
+    *("scores.csv", "report.html", "model.onnx"),
 }
 SIDE = 16  # of the crops; the network leaves one pixel of them
 

@@ -1,17 +1,27 @@
 """A model looks at pictures of any size and colour, in order, and one bad file stops nothing."""
 
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from conftest import begin
 from PIL import Image
 
-from lightcnn.errors import DataError, LightCNNError, ModelFileError, RunError
+from lightcnn import exporting
+from lightcnn.errors import DataError, ExportError, LightCNNError, ModelFileError, RunError, StorageError
+from lightcnn.exporting import export
+from lightcnn.files import file_digest
 from lightcnn.inference import Predictor
 from lightcnn.inference import images as inference
-from lightcnn.inference.images import PicturePredictor, predict_probabilities
+from lightcnn.inference.images import PicturePredictor
 from lightcnn.models import lcnn, save_model
 from lightcnn.recipes import get_recipe
+from lightcnn.runtimes import keras_artifact, read_artifact_metadata
 
 LABELS = ["zero", "one", "two", "three"]
 
@@ -95,7 +105,7 @@ def test_as_many_labels_as_asked_for(grey, pictures, top):
 def test_order_and_repeats_are_kept_over_batches(grey, pictures):
     files = [pictures[index % 10] for index in (*range(0, 140, 7), *range(150, 0, -1))]
     rows = list(grey.predict(files))
-    assert len(files) > 2 * inference._BATCH
+    assert len(files) > 2 * inference._GROUP
     assert [row["file"] for row in rows] == [str(path) for path in files]
     alone = {str(path): next(grey.predict([path]))["probability"] for path in pictures}
     for row in rows:
@@ -112,7 +122,7 @@ def test_files_are_read_batch_by_batch(grey, pictures):
 
     rows = grey.predict(endless())
     next(rows)
-    assert len(taken) == inference._BATCH
+    assert len(taken) == 2 * inference._GROUP  # one is computed, one is decoded
 
 
 def test_no_files_give_no_rows(grey):
@@ -162,8 +172,8 @@ def test_a_bad_file_is_named_and_the_others_done(grey, pictures, tmp_path):
 
 
 def test_only_bad_files_give_only_errors(grey, tmp_path):
-    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference._BATCH + 1)]))
-    assert len(rows) == inference._BATCH + 1
+    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference._GROUP + 1)]))
+    assert len(rows) == inference._GROUP + 1
     assert {row["error"] for row in rows} == {"no such file"}
 
 
@@ -197,7 +207,7 @@ def test_a_batch_is_what_the_model_gives(grey_model):
     model = load_model(grey_model)
     arrays = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
     expected = keras.ops.convert_to_numpy(model(arrays.astype(np.float32), training=False))
-    assert np.allclose(predict_probabilities(model, arrays), expected, atol=1e-6)
+    assert np.allclose(Predictor.load(grey_model).predict_arrays(arrays), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((28, 28, 1), "float32"), ((28, 28, 4), "uint8")])
@@ -216,9 +226,162 @@ def test_a_model_for_other_arrays_refuses_pictures(tmp_path, pictures, shape, dt
 def test_a_run_folder_and_its_model_file_are_the_same(grey, grey_model, pictures, tmp_path):
     run = begin(tmp_path / "run", get_recipe("arrays"))
     run.best_model.write_bytes(grey_model.read_bytes())
-    expected = list(grey.predict(pictures))
-    assert list(Predictor.load(run.folder).predict(pictures)) == expected
-    assert list(Predictor.load(str(run.best_model)).predict(pictures)) == expected
+    assert_same(Predictor.load(run.folder).predict(pictures), grey.predict(pictures))
+    assert list(Predictor.load(str(run.best_model)).predict(pictures)) == list(grey.predict(pictures))
+
+
+def run_with(model_file, folder):
+    run = begin(folder, get_recipe("arrays"))
+    run.best_model.write_bytes(model_file.read_bytes())
+    return run
+
+
+def assert_same(received, expected):
+    """Checks that rows are equal, but for what float32 leaves open."""
+    for one, other in zip(received, expected, strict=True):
+        assert {**one, "probability": 0, "top": 0} == {**other, "probability": 0, "top": 0}
+        assert [entry["label"] for entry in one["top"]] == [entry["label"] for entry in other["top"]]
+        probabilities = [[entry["probability"] for entry in row["top"]] for row in (one, other)]
+        assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("form", ["onnx", "litert", "openvino"])
+def test_every_format_gives_the_same_rows(grey, grey_model, pictures, tmp_path, form, streams):
+    if form == "litert" and keras.backend.backend() != "tensorflow":
+        pytest.skip("LiteRT's converter needs TensorFlow")
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    output = tmp_path / {"onnx": "model.onnx", "litert": "model.tflite", "openvino": "openvino"}[form]
+    predictor = Predictor.load(export(grey_model, output, form).path, streams)
+    bad = tmp_path / "nowhere.png"
+    files = [*pictures * 20, bad, *pictures]
+    rows = list(predictor.predict(files))
+    assert rows.pop(200) == {"file": str(bad), "error": "no such file"}
+    assert_same(rows, list(grey.predict(pictures)) * 21)
+    arrays = np.random.default_rng(0).integers(0, 256, (150, 28, 28, 1), np.uint8)
+    assert np.allclose(predictor.predict_arrays(arrays), grey.predict_arrays(arrays), atol=1e-5)
+    assert predictor.predict_arrays(arrays[:0]).shape == (0, 4)
+
+
+def test_a_run_is_exported_once(grey_model, pictures, tmp_path, monkeypatch):
+    run = run_with(grey_model, tmp_path / "run")
+    first = list(Predictor.load(run.folder).predict(pictures))
+    assert read_artifact_metadata(run.artifact)["artifact"]["source_digest"] == file_digest(run.best_model)
+    monkeypatch.setattr(exporting, "export", None)
+    assert list(Predictor.load(run.folder).predict(pictures)) == first
+
+
+def spoil(artifact, how):
+    if how == "another model's":
+        keras.utils.set_random_seed(4)
+        save_model(lcnn((28, 28, 1), 4, scale=1 / 64, offset=-1.0), artifact.with_name("other.keras"), metadata())
+        export(artifact.with_name("other.keras"), artifact)
+    elif how == "fewer bits":
+        export(artifact.with_name("best.keras"), artifact, quantize="float16")
+    else:
+        content = export(artifact.with_name("best.keras"), artifact).path.read_bytes()
+        artifact.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("how", ["another model's", "fewer bits", "truncated"])
+def test_an_artifact_that_is_not_the_runs_is_made_anew(grey, grey_model, pictures, tmp_path, how):
+    run = run_with(grey_model, tmp_path / "run")
+    spoil(run.artifact, how)
+    before = run.artifact.read_bytes()
+    assert_same(Predictor.load(run.folder).predict(pictures), grey.predict(pictures))
+    assert run.artifact.read_bytes() != before
+
+
+@pytest.mark.parametrize("error", [ExportError("no such layer"), StorageError("disk is full")])
+def test_a_run_that_cannot_be_exported_is_run_with_keras(grey, grey_model, pictures, tmp_path, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    run = run_with(grey_model, tmp_path / "run")
+    monkeypatch.setattr(exporting, "export", fail)
+    with pytest.warns(UserWarning, match=f"is run with Keras, which is slower. {error}"):
+        predictor = Predictor.load(run.folder)
+    assert list(predictor.predict(pictures)) == list(grey.predict(pictures))
+    assert not run.artifact.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_that_export_a_run_at_once_leave_one_whole_file(grey, grey_model, pictures, tmp_path):
+    run = run_with(grey_model, tmp_path / "run")
+    script = (
+        "import sys; from lightcnn import Predictor; "
+        "print(*(row['label'] for row in Predictor.load(sys.argv[1]).predict(sys.argv[2:])))"
+    )
+    command = [sys.executable, "-c", script, str(run.folder), *map(str, pictures)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    expected = " ".join(row["label"] for row in grey.predict(pictures))
+    assert [process.communicate(timeout=300)[0].strip() for process in processes] == [expected] * 2
+    assert {path.name for path in run.folder.iterdir()} == {"best.keras", "model.onnx", "recipe.json"}
+
+
+@pytest.mark.slow
+def test_one_picture_takes_less_than_a_second(grey_model, pictures, tmp_path):
+    run = run_with(grey_model, tmp_path / "run")
+    Predictor.load(run.folder)
+    command, seconds = [sys.executable, "-m", "lightcnn", "predict", str(run.folder), str(pictures[0])], []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 1  # of the processor: what else runs on the machine does not count
+
+
+def test_a_picture_that_cannot_be_decoded_at_all_stops_the_threads(grey, pictures, monkeypatch):
+    def decode(path, *args):
+        raise MemoryError("too little")
+
+    monkeypatch.setattr(inference, "decode_picture", decode)
+    before = threading.active_count()
+    with pytest.raises(MemoryError, match="too little"):
+        list(grey.predict(pictures * 30))
+    assert threading.active_count() == before
+
+
+def test_files_are_decoded_on_other_threads_while_the_model_computes(grey, pictures, monkeypatch):
+    decoding, overlapped = threading.Event(), []
+    real = inference.decode_picture
+
+    def decode(path, *args):
+        assert threading.current_thread() is not threading.main_thread()
+        if path == pictures[1]:
+            decoding.set()
+        return real(path, *args)
+
+    def run(arrays):
+        overlapped.append(decoding.wait(10))  # the next batch is begun before this one is done
+        return np.full((len(arrays[0]), 4), 0.25, np.float32)
+
+    monkeypatch.setattr(inference, "decode_picture", decode)
+    predictor = PicturePredictor(replace(grey._artifact, run=run))
+    files = [pictures[0]] * inference._GROUP + [pictures[1]]
+    assert [row["file"] for row in predictor.predict(files)] == [str(path) for path in files]
+    assert overlapped == [True, True]
+
+
+def test_a_run_with_an_artifact_needs_no_keras(grey, grey_model, pictures, tmp_path):
+    run = run_with(grey_model, tmp_path / "run")
+    Predictor.load(run.folder)
+    script = (
+        "import sys\n"
+        "sys.argv = ['lightcnn', 'predict', *sys.argv[1:]]\n"
+        "from lightcnn.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(*(name for name in ('keras', 'tensorflow', 'jax', 'torch', 'onnx', 'scipy') if name in sys.modules))"
+    )
+    for model in (run.folder, run.artifact):
+        command = [sys.executable, "-c", script, str(model), str(pictures[0]), "--format", "csv", "--quiet"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        (expected,) = grey.predict(pictures[:1])
+        header, row, loaded = result.stdout.splitlines()
+        assert row.split(",")[:2] == [str(pictures[0]), expected["label"]]
+        assert (header, loaded) == ("file,label,probability", "")
 
 
 def test_labels_come_with_the_model(grey):
@@ -274,6 +437,6 @@ def test_labels_alone_are_enough_as_the_message_says(tmp_path, pictures):
 
 def test_a_large_but_allowed_picture_is_looked_at_without_a_warning(tmp_path):
     Image.new("1", (9_900, 9_900)).save(tmp_path / "large.png")  # over Pillow's own limit of 89 million pixels
-    predictor = PicturePredictor(lcnn((28, 28, 1), 2), {"labels": ["a", "b"]})
+    predictor = PicturePredictor(keras_artifact(lcnn((28, 28, 1), 2), {"labels": ["a", "b"]}))
     (row,) = predictor.predict([tmp_path / "large.png"])  # pytest turns a warning into an error
     assert row["label"] in ("a", "b")

@@ -92,7 +92,7 @@ def test_a_shape_that_does_not_fit_is_named(artifacts, form, arrays):
 
 def made_up(run, streams):
     info = TensorInfo("x", (None, 1), "float32")
-    return Artifact("made up", {}, (info,), info, streams, run)
+    return Artifact("made up", {}, (info,), info, "0" * 64, streams, run)
 
 
 def test_map_keeps_the_order_and_takes_no_more_than_it_needs():
@@ -184,6 +184,7 @@ def with_metadata(source, target, text):
         ("[]", "damaged metadata"),
         (json.dumps(METADATA), "damaged metadata"),
         (json.dumps({**METADATA, "artifact": {"format": 2, "lightcnn": "9.0"}}), r"lightcnn 9\.0.*Received: 2"),
+        (json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}), "it lacks weights_digest"),
     ],
 )
 def test_metadata_that_are_missing_damaged_or_of_another_version(artifacts, tmp_path, text, message):

@@ -60,10 +60,16 @@ def run(finished, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
+def window(finished):
+    """What the run was trained on, in samples."""
+    return Predictor.load(finished.folder).window_samples
+
+
+@pytest.fixture(scope="module")
+def recordings(window, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     for row in range(3):
-        samples = np.random.default_rng(row).normal(0, 0.1, RATE + 2000 * row)
+        samples = np.random.default_rng(row).normal(0, 0.1, window + 2000 * row)
         soundfile.write(folder / f"{row}.wav", samples, RATE)
     return folder
 
@@ -123,15 +129,15 @@ def test_bad_recordings_are_named_and_the_others_done(call, finished, recordings
     assert result.err.count(str(files[1])) == 1, "a file is named once a message"
 
 
-def test_windows_as_json_csv_and_table(call, finished, recordings):
+def test_windows_as_json_csv_and_table(call, finished, recordings, window):
     arguments = ("predict", finished.folder, recordings / "2.wav", recordings / "0.wav", "--windows")
     result = call(*arguments, "--format", "json")
     assert (result.code, result.err) == (0, "")
     rows = json.loads(result.out)
     assert [(row["file"][-5:], row["start_s"], row["end_s"]) for row in rows] == [
-        ("2.wav", 0.0, 1.0),
-        ("2.wav", 0.25, 1.25),  # the last second of 1.25
-        ("0.wav", 0.0, 1.0),
+        ("2.wav", 0.0, window / RATE),
+        ("2.wav", 0.25, (4000 + window) / RATE),  # ends with the recording
+        ("0.wav", 0.0, window / RATE),
     ]
     assert {tuple(row) for row in rows} == {("file", "start_s", "end_s", "score")}
     table = list(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv").out)))

@@ -16,8 +16,9 @@ from lightcnn.errors import BadFilesError, DataError, RunError
 from lightcnn.evaluation import evaluate
 from lightcnn.evaluation.speech import calibrate, dataset_in, detection_figures, told, write_submission
 from lightcnn.inference import Predictor
-from lightcnn.models import read_metadata
+from lightcnn.models import read_metadata, write_metadata
 from lightcnn.runs import Run
+from lightcnn.runtimes import read_artifact_metadata
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,18 @@ def test_validation_has_scores_of_its_own(run):
     assert figures["eer"] == pytest.approx(reread(run.folder / "scores-validation.txt")["eer"], abs=1e-12)
     assert run.scores.read_bytes() == test_scores
     assert read_metadata(run.best_model) == metadata
+
+
+def test_an_artifact_that_no_longer_fits_is_removed(run):
+    said = read_metadata(run.best_model)
+    assert read_artifact_metadata(run.artifact)["calibration"] == said["calibration"]
+    write_metadata(run.best_model, {key: said[key] for key in said if key not in ("threshold", "calibration")})
+    evaluate(run, "validation", quiet=True)
+    assert not run.artifact.exists()
+    predictor = Predictor.load(run.folder)
+    assert predictor._artifact.path == run.artifact
+    assert predictor.threshold == pytest.approx(said["threshold"])
+    assert predictor.metadata["calibration"] == read_metadata(run.best_model)["calibration"]
 
 
 def test_training_data_can_be_measured_too(run):

@@ -1,5 +1,7 @@
 """A countermeasure listens to files of any length, rate and channels, and to streams; one bad file stops nothing."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from test_speech_training import RATE, small_run, without_compiling
 
 from lightcnn.decoding import decode_audio, fit_length
 from lightcnn.errors import DataError, ModelFileError
+from lightcnn.exporting import export
 from lightcnn.frontends import lfcc_nii
 from lightcnn.inference import Predictor
 from lightcnn.inference import speech as inference
 from lightcnn.inference.speech import SpeechPredictor, Stream
 from lightcnn.models import from_samples, lcnn_attention, lcnn_fixed, save_model
+from lightcnn.runtimes import keras_artifact
 
 METADATA = {
     "task": "voice anti-spoofing",
@@ -31,9 +35,16 @@ def eager(monkeypatch):
     without_compiling(monkeypatch)
 
 
+def predictor_of(model, metadata):
+    return SpeechPredictor(keras_artifact(model, metadata))
+
+
 def new_predictor(network, **metadata):
     keras.utils.set_random_seed(3)
-    return SpeechPredictor(from_samples(lfcc_nii(), network()), {**METADATA, **metadata})
+    model = from_samples(lfcc_nii(), network())
+    predictor = predictor_of(model, {**METADATA, **metadata})
+    predictor.model = model
+    return predictor
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +123,7 @@ def test_files_are_read_batch_by_batch(fixed, files):
             yield files[0]
 
     next(fixed.predict(endless()))
-    assert len(taken) == inference._BATCH
+    assert len(taken) == 2 * inference._BATCH  # one is computed, one is decoded
 
 
 def test_no_files_give_no_rows(any_length):
@@ -144,21 +155,26 @@ def test_a_padded_batch_scores_as_each_file_alone(any_length, speech):
     alone = [any_length.score([one])[0] for one in speech]
     assert np.ptp(alone) > 1e-3  # or the comparison says nothing
     assert together == pytest.approx(alone, abs=1e-4)
-    model = any_length._model  # not padded to a multiple of anything
+    model = any_length.model  # not padded to a multiple of anything
     exact = [np.asarray(model([one[None], np.array([len(one)], np.int32)]))[0] for one in speech[:2]]
     assert together[:2] == pytest.approx(exact, abs=1e-4)
 
 
+def shapes_run_by(predictor, monkeypatch):
+    """Returns a list that gets the shape of the samples of every batch from now on."""
+    shapes, real = [], predictor._artifact
+
+    def run(arrays):
+        shapes.append(arrays[0].shape)
+        return real.run(arrays)
+
+    monkeypatch.setattr(predictor, "_artifact", replace(real, run=run))
+    return shapes
+
+
 def test_batches_stay_below_a_budget_of_samples(any_length, speech, monkeypatch):
-    shapes = []
-    real = SpeechPredictor._run
-
-    def run(self, inputs):
-        shapes.append(inputs[0].shape)
-        return real(self, inputs)
-
     expected = any_length.score(speech)
-    monkeypatch.setattr(SpeechPredictor, "_run", run)
+    shapes = shapes_run_by(any_length, monkeypatch)
     monkeypatch.setattr(inference, "_LONGEST_S", 5.0)
     assert any_length.score(speech) == pytest.approx(expected, abs=1e-4)
     assert sum(rows for rows, _ in shapes) == len(speech)
@@ -170,15 +186,15 @@ def test_batches_stay_below_a_budget_of_samples(any_length, speech, monkeypatch)
 def test_a_network_of_fixed_size_hears_the_beginning(fixed, speech, files):
     for row in (0, 3):
         heard = fit_length(speech[row], RATE, pad="repeat")
-        expected = np.asarray(fixed._model(heard[None]))[0]
+        expected = np.asarray(fixed.model(heard[None]))[0]
         assert scores_of(fixed, [files[row]])[0] == pytest.approx(float(expected), abs=1e-4)
 
 
 @pytest.mark.parametrize("pad", ["repeat", "zero", "edge"])
 def test_a_short_file_is_filled_as_in_training(fixed, speech, pad):
-    predictor = SpeechPredictor(fixed._model, {**METADATA, "input": {"window_samples": RATE, "pad": pad}})
+    predictor = predictor_of(fixed.model, {**METADATA, "input": {"window_samples": RATE, "pad": pad}})
     short = speech[0][:6000]
-    expected = np.asarray(fixed._model(fit_length(short, RATE, pad=pad)[None]))[0]
+    expected = np.asarray(fixed.model(fit_length(short, RATE, pad=pad)[None]))[0]
     assert predictor.score([short])[0] == pytest.approx(float(expected), abs=1e-5)
 
 
@@ -338,11 +354,9 @@ def test_a_file_shorter_than_a_window_is_one_window(which, request, speech, tmp_
 
 
 def test_many_windows_are_not_computed_at_once(fixed, monkeypatch):
-    sizes = []
-    monkeypatch.setattr(
-        SpeechPredictor, "_run", lambda self, inputs: sizes.append(len(inputs[0])) or np.zeros(sizes[-1])
-    )
+    shapes = shapes_run_by(fixed, monkeypatch)
     windows = Stream(fixed, 0.01).push(np.zeros(3 * RATE, np.float32))
+    sizes = [rows for rows, _ in shapes]
     assert len(windows) == 201
     assert sum(sizes) == 201
     assert max(sizes) <= inference._BATCH
@@ -363,7 +377,7 @@ def test_many_windows_are_not_computed_at_once(fixed, monkeypatch):
 )
 def test_metadata_that_do_not_say_enough_are_named(any_length, broken):
     with pytest.raises(ModelFileError, match="must have `sampling_rate`, and `input`"):
-        SpeechPredictor(any_length._model, {**METADATA, **broken})
+        predictor_of(any_length.model, {**METADATA, **broken})
 
 
 def test_a_model_of_another_shape_is_named(tmp_path):
@@ -374,15 +388,32 @@ def test_a_model_of_another_shape_is_named(tmp_path):
 
 
 def test_a_model_for_another_task_is_named(any_length, tmp_path):
-    save_model(any_length._model, tmp_path / "face.keras", {**METADATA, "task": "face representation"})
+    save_model(any_length.model, tmp_path / "music.keras", {**METADATA, "task": "music"})
     with pytest.raises(
         ModelFileError, match=r"is for another task. Expected image classification, voice anti-spoofing"
     ):
-        Predictor.load(tmp_path / "face.keras")
+        Predictor.load(tmp_path / "music.keras")
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("which", ["any_length", "fixed"])
+def test_an_artifact_gives_the_same_rows(which, request, files, tmp_path, streams):
+    predictor = request.getfixturevalue(which)
+    save_model(predictor.model, tmp_path / "model.keras", METADATA)
+    artifact = Predictor.load(export(tmp_path / "model.keras").path, streams)
+    asked = [tmp_path / "nowhere.wav", *files, *files[::-1]]
+    first, *rows = artifact.predict(asked)
+    assert first == {"file": str(asked[0]), "error": "no such file"}
+    assert [row["file"] for row in rows] == [str(path) for path in asked[1:]]
+    expected = scores_of(predictor, files)
+    spread = np.ptp(expected)
+    assert [row["score"] for row in rows] == pytest.approx([*expected, *expected[::-1]], abs=1e-3 * spread)
+    windows = [[row["score"] for row in one.windows(files[0])] for one in (artifact, predictor)]
+    assert windows[0] == pytest.approx(windows[1], abs=1e-3 * spread)
 
 
 def test_a_saved_model_scores_as_before(any_length, files, tmp_path):
-    save_model(any_length._model, tmp_path / "model.keras", METADATA)
+    save_model(any_length.model, tmp_path / "model.keras", METADATA)
     loaded = Predictor.load(tmp_path / "model.keras")
     assert isinstance(loaded, SpeechPredictor)
     assert scores_of(loaded, files[:2]) == pytest.approx(scores_of(any_length, files[:2]), abs=1e-5)

@@ -28,7 +28,7 @@ PROTOCOLS = "ASVspoof2019_LA_cm_protocols"
 LISTS = {"train": ("train.trn", 12), "dev": ("dev.trl", 12), "eval": ("eval.trl", 16)}
 FILES = {
     *("recipe.json", "environment.json", "history.csv", "checkpoint", "best.keras", "metrics.json"),
-    *("scores.csv", "scores.txt", "report.html"),
+    *("scores.csv", "scores.txt", "report.html", "model.onnx"),
 }
 FIGURES = {
     *("utterances", "bona_fide", "accuracy", "threshold", "eer", "eer_threshold", "min_tdcf_legacy", "min_tdcf"),
@@ -139,7 +139,8 @@ def test_the_model_file_says_all_that_predicting_needs(whole):
     assert metadata["labels"] == ["spoof", "bonafide"]
     assert metadata["sampling_rate"] == RATE
     assert metadata["score"] == "higher = more bona fide"
-    assert metadata["input"] == {"window_samples": RATE, "pad": "repeat"}
+    # The fewest samples that give the front end's frames of a second.
+    assert metadata["input"] == {"window_samples": 15_841, "pad": "repeat"}
     assert metadata["threshold"] == validation["threshold"] == validation["eer_threshold"]
     assert metadata["threshold_from"] == "equal error rate on validation"
     assert len(metadata["calibration"]["weights"]) == 1

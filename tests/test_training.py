@@ -18,10 +18,20 @@ from conftest import begin
 
 from lightcnn import files, training
 from lightcnn.datasets import Split
-from lightcnn.errors import DivergedError, LightCNNError, ModelFileError, RecipeError, RunError, StorageError
+from lightcnn.errors import (
+    DivergedError,
+    ExportError,
+    LightCNNError,
+    ModelFileError,
+    RecipeError,
+    RunError,
+    StorageError,
+)
+from lightcnn.inference import Predictor
 from lightcnn.models import lcnn, load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
+from lightcnn.runtimes import read_artifact_metadata
 from lightcnn.training import checkpoint, fitting, train
 
 TEST_PICTURES = 100
@@ -90,6 +100,7 @@ def assert_tidy(run):
         "metrics.json",
         "scores.csv",
         "report.html",
+        "model.onnx",
     }
     assert sorted(path.name for path in run.checkpoint.iterdir()) == ["epoch-00003.npz", "state.json"]
 
@@ -135,6 +146,32 @@ def test_a_finished_run_folder(whole):
     assert environment["versions"]["keras"] == keras.__version__
     assert whole.metrics["parameters"] == 164_938
     assert whole.metrics["train_seconds"] == pytest.approx(sum(row["seconds"] for row in whole.history), abs=0.1)
+
+
+def test_a_run_ends_with_its_artifact(whole, mnist):
+    said = read_artifact_metadata(whole.artifact)
+    assert said["artifact"]["source_digest"] == files.file_digest(whole.best_model)
+    pictures = mnist["x_test"][:TEST_PICTURES, ..., None]
+    with whole.scores.open(newline="") as file:
+        predictions = [row["prediction"] for row in csv.DictReader(file)]
+    predictor = Predictor.load(whole.folder)
+    assert predictor._artifact.path == whole.artifact
+    assert [predictor.labels[place] for place in predictor.predict_arrays(pictures).argmax(axis=1)] == predictions
+
+
+def test_a_network_that_cannot_be_exported_does_not_end_a_finished_run(data, tmp_path, monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise ExportError("no such layer")
+
+    monkeypatch.setattr(training, "export", fail)
+    run = train(recipe(epochs=1), tmp_path / "run", data, quiet=True)
+    assert "Note: there is no model.onnx, so the run is used with Keras, which is slower. no such" in told(capsys)
+    assert run.metrics["test"]["images"] == TEST_PICTURES
+    assert not run.artifact.exists()
+
+
+def told(capsys):
+    return " ".join(capsys.readouterr().err.split())
 
 
 def test_one_seed_gives_one_model(whole, data, tmp_path):
@@ -207,6 +244,7 @@ def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precisio
         pytest.param("epoch-00002.npz", 1, False, marks=pytest.mark.slow),
         pytest.param("history.csv", 2, False, marks=pytest.mark.slow),
         pytest.param("scores.csv", 1, False, marks=pytest.mark.slow),
+        pytest.param("model.onnx", 1, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_between_two_writes_is_harmless(whole, data, tmp_path, monkeypatch, name, occurrence, before):

@@ -434,7 +434,8 @@ class Run:
     """The folder of one training.
 
     It holds `recipe.json` (fully resolved), `environment.json`, `history.csv` (one row a finished epoch),
-    `checkpoint/` (all that resuming needs), `best.keras`, `metrics.json`, `scores.csv` and `report.html`.
+    `checkpoint/` (all that resuming needs), `best.keras`, `metrics.json`, `scores.csv`, `report.html` and
+    `model.onnx` (what `best.keras` is used as, without Keras).
 
     Args:
         folder: The folder.
@@ -529,6 +530,11 @@ class Run:
     def best_model(self) -> Path:
         """The model of the best epoch, `best.keras`."""
         return self._path("best.keras")
+
+    @property
+    def artifact(self) -> Path:
+        """The best model as an artifact that runs without Keras, `model.onnx`."""
+        return self._path("model.onnx")
 
     @property
     def checkpoint(self) -> Path:

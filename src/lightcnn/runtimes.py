@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -28,9 +29,12 @@ __all__ = [
     "Artifact",
     "TensorInfo",
     "has_runtime",
+    "keras_artifact",
+    "num_processors",
     "open_artifact",
     "read_artifact_metadata",
     "served_model",
+    "weights_digest",
 ]
 
 METADATA = "lightcnn"  # the key, in every format, of what an artifact says of itself: JSON
@@ -43,6 +47,7 @@ _RUNTIMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ".keras": ("a Keras model", ("tensorflow", "jax", "torch"), "lightcnn[tensorflow]"),
 }
 SUFFIXES = tuple(_RUNTIMES)
+_KERAS_BATCH = 64  # a call takes milliseconds, whatever it computes
 
 _Run = Callable[[list[NDArray[Any]]], NDArray[Any]]
 
@@ -77,7 +82,11 @@ class Artifact:
         metadata: What it says of itself: task, labels, threshold, and where it comes from (`artifact`).
         inputs: What it takes.
         output: What it gives.
+        weights_digest: That of the Keras model that it was made of (`weights_digest`): outputs of artifacts with the
+            same one can be compared.
         streams: How many batches `map` runs at a time.
+        batch_size: How many pictures a batch are computed fastest: few of them stay in the processor's caches, where
+            the runtime needs little time for a call.
 
     Example:
     >>> artifact = open_artifact("digits.onnx")
@@ -89,8 +98,10 @@ class Artifact:
     metadata: dict[str, Any]
     inputs: tuple[TensorInfo, ...]
     output: TensorInfo
+    weights_digest: str
     streams: int
     run: _Run
+    batch_size: int = 16
 
     def __call__(self, *arrays: NDArray[Any]) -> NDArray[np.float32]:
         """Runs the model on one batch. It may be called from several threads at once.
@@ -175,8 +186,58 @@ def open_artifact(path: Path | str, streams: int = 1) -> Artifact:
     if streams < 1:
         raise ValueError(f"`streams` must be at least 1. Received: streams={streams}")
     _check(path)
+    if path.suffix == ".keras":
+        return _open_keras(path, streams)
     metadata, inputs, output, run = _OPENERS[path.suffix](path, streams)
-    return Artifact(path, metadata, inputs, output, streams, run)
+    return Artifact(path, metadata, inputs, output, metadata["artifact"]["weights_digest"], streams, run)
+
+
+def keras_artifact(model: Any, metadata: dict[str, Any], path: Path = Path("the model"), streams: int = 1) -> Artifact:
+    """Returns a Keras model as an artifact, so that whatever takes artifacts takes it too.
+
+    Args:
+        model: A functional `keras.Model`; of a network for faces, the part up to the embedding is run.
+        metadata: What its file says, or would say.
+        path: Its file, for messages.
+        streams: As in `open_artifact`. Keras runs one batch at a time, whatever they are.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        ModelFileError: As `served_model`.
+
+    Example:
+    >>> keras_artifact(lcnn((28, 28, 1), 2), {"labels": ["0", "1"]})(np.zeros((1, 28, 28, 1))).shape
+    (1, 2)
+    """
+    import keras
+
+    served = served_model(model, metadata)
+    inputs, outputs = (
+        tuple(TensorInfo(one.name, _sizes(one.shape), keras.backend.standardize_dtype(one.dtype)) for one in tensors)
+        for tensors in (served.inputs, served.outputs)
+    )
+    lock = threading.Lock()  # Keras does not say that two threads may share a model
+
+    def run(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+        with lock:
+            return np.asarray(served.predict_on_batch(arrays if len(arrays) > 1 else arrays[0]))
+
+    return Artifact(path, metadata, inputs, outputs[0], weights_digest(served), streams, run, _KERAS_BATCH)
+
+
+def weights_digest(model: Any) -> str:
+    """Returns the SHA-256 of a Keras model's weights, 64 hexadecimal digits.
+
+    Of a network for faces it is that of the embedding's (`served_model`): it stays the same when the classifier is
+    dropped, the file's metadata change, or the model is exported.
+    """
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.dtype}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()
 
 
 def read_artifact_metadata(path: Path | str) -> dict[str, Any]:
@@ -187,7 +248,8 @@ def read_artifact_metadata(path: Path | str) -> dict[str, Any]:
 
     Returns:
         The metadata of the model that was exported, and `artifact`: `format`, `form`, `quantize`, `lightcnn` (the
-        version that wrote it) and `source_digest`. A `.keras` file has no `artifact`.
+        version that wrote it), `source_digest` (the `.keras` file's) and `weights_digest`. A `.keras` file has
+        no `artifact`.
 
     Raises:
         ModelFileError: As `open_artifact`.
@@ -259,6 +321,8 @@ def _parsed(path: Path, text: str | None) -> dict[str, Any]:
             f"{path} was written by lightcnn {writer} in another version of the format. Expected: {ARTIFACT_FORMAT}. "
             f"Received: {version}. Use that version of lightcnn, or export it again."
         )
+    if "weights_digest" not in metadata["artifact"]:
+        raise ModelFileError(f"{path} has damaged metadata: it lacks weights_digest. {again}")
     return dict(metadata)
 
 
@@ -314,7 +378,7 @@ def _open_tflite(path: Path, streams: int) -> Any:
         from ai_edge_litert.interpreter import Interpreter
     else:
         from tensorflow.lite import Interpreter
-    content, threads = path.read_bytes(), 1 if streams > 1 else _num_processors()
+    content, threads = path.read_bytes(), 1 if streams > 1 else num_processors()
 
     def new() -> Any:
         return Interpreter(model_content=content, num_threads=threads)
@@ -351,7 +415,8 @@ def _open_tflite(path: Path, streams: int) -> Any:
     return metadata, inputs, output, run
 
 
-def _num_processors() -> int:
+def num_processors() -> int:
+    """Returns how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -392,32 +457,18 @@ def _open_openvino(path: Path, streams: int) -> Any:
     return metadata, inputs, outputs[0], run
 
 
-def _open_keras(path: Path, streams: int) -> Any:
+def _open_keras(path: Path, streams: int) -> Artifact:
     from lightcnn.backends import import_backend
 
     import_backend()
-    import keras
-
     from lightcnn.models import load_model, read_metadata
 
     metadata = read_metadata(path)
-    model = served_model(load_model(path), metadata)
-    inputs, outputs = (
-        tuple(TensorInfo(one.name, _sizes(one.shape), keras.backend.standardize_dtype(one.dtype)) for one in tensors)
-        for tensors in (model.inputs, model.outputs)
-    )
-    lock = threading.Lock()  # Keras does not say that two threads may share a model
-
-    def run(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        with lock:
-            return np.asarray(model.predict_on_batch(arrays if len(arrays) > 1 else arrays[0]))
-
-    return metadata, inputs, outputs[0], run
+    return keras_artifact(load_model(path), metadata, path, streams)
 
 
 _OPENERS: dict[str, Callable[[Path, int], Any]] = {
     ".onnx": _open_onnx,
     ".tflite": _open_tflite,
     ".xml": _open_openvino,
-    ".keras": _open_keras,
 }

@@ -59,7 +59,7 @@ def classify(
     Returns:
         The most probable labels, `(pictures,)` int64, positions in `data.labels`, and their probabilities, float32.
     """
-    predictor: Any = Predictor.load(run.folder)
+    predictor: Any = Predictor.load(run.best_model)
     places = {name: place for place, name in enumerate(data.labels)}
     known = np.array([places[name] for name in predictor.labels])
     return predict_labels(predictor.predict_arrays, known, split, positions, bar)

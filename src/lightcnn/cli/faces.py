@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lightcnn.cli.files import load_predictor
 from lightcnn.cli.group import PATH, common, main
 from lightcnn.cli.tables import print_table
 
@@ -50,7 +51,8 @@ def embed(
 ) -> None:
     """Embed pictures of faces into an .npz file.
 
-    MODEL is a run folder or a .keras file, FILES are pictures, or folders with one sub-folder a person.
+    MODEL is a run folder or a model file (.onnx, .tflite, .xml, .keras), FILES are pictures, or folders with one
+    sub-folder a person.
     """
     listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
     names = [*files, *listed]
@@ -63,7 +65,7 @@ def embed(
     from lightcnn.errors import DataError
     from lightcnn.progress import ProgressBar
 
-    predictor = _load(model)
+    predictor = _load(model, names)
     found, identities, empty = _find(names)
     if not found:
         raise DataError("There is no picture to embed.")
@@ -158,8 +160,8 @@ def verify(
 ) -> None:
     """Tell whether two pictures show one person, or measure it.
 
-    MODEL is a run folder or a .keras file. IMAGES are two pictures; none with --pairs or --identities, and any number
-    with --gallery.
+    MODEL is a run folder or a model file (.onnx, .tflite, .xml, .keras). IMAGES are two pictures; none with --pairs or
+    --identities, and any number with --gallery.
     """
     _one_at_most(pairs=pairs, identities=identities, gallery=gallery)
     _one_at_most(landmarks=landmarks, detect=detect, insightface_crops=insightface_crops)
@@ -176,7 +178,7 @@ def verify(
     if data_dir and not (pairs or identities):
         raise click.UsageError("--data-dir goes with --pairs, or with a list in --identities.")
 
-    predictor = _load(model)
+    predictor = _load(model, None if pairs or identities else images)
     options = {"landmarks": _source(landmarks, detect, insightface_crops), "flip": flip}
 
     from lightcnn.progress import ProgressBar
@@ -319,16 +321,12 @@ def _verify_gallery(
         sys.exit(1)
 
 
-def _load(model: Path) -> Any:
+def _load(model: Path, names: Sequence[str] | None) -> Any:
     """Opens a model for faces."""
-    from lightcnn.backends import import_backend
-
-    import_backend()
     from lightcnn.errors import ModelFileError
-    from lightcnn.inference import Predictor
     from lightcnn.inference.faces import FacePredictor
 
-    predictor = Predictor.load(model)
+    predictor = load_predictor(model, names)
     if not isinstance(predictor, FacePredictor):
         task = predictor.metadata.get("task")
         raise ModelFileError(f"{model} is no model for faces. Use `lightcnn predict`. Received: a model for {task}")

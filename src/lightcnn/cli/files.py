@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from lightcnn.cli.group import PATH, common, main
 from lightcnn.cli.tables import aligned, print_table
 from lightcnn.errors import LightCNNError
 
-__all__ = ["check", "convert", "predict", "score"]
+__all__ = ["check", "convert", "load_predictor", "predict", "score"]
 
 _MOST_CHANGES = 5  # kinds of conversion that are told one by one
+_FEW = 64  # files that are looked at one batch at a time
 
 
 @main.command()
@@ -38,20 +39,17 @@ def predict(
 ) -> None:
     """Name what is in pictures, or tell bona fide from spoofed speech.
 
-    MODEL is a run folder or a .keras file, FILES are pictures or recordings, or folders of them.
+    MODEL is a run folder or a model file (.onnx, .tflite, .xml, .keras), FILES are pictures or recordings, or
+    folders of them.
     """
     listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
     if not (files or listed):
         raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
 
-    from lightcnn.backends import import_backend
-
-    import_backend()
-    from lightcnn.inference import Predictor
     from lightcnn.progress import ProgressBar
     from lightcnn.runs import FACES, IMAGES, SPEECH
 
-    predictor = Predictor.load(model)
+    predictor = load_predictor(model, [*files, *listed])
     task = predictor.metadata.get("task", IMAGES)
     if task == FACES:
         raise click.UsageError(
@@ -88,6 +86,15 @@ def predict(
         done = len({row["file"] for row in rows} - bad) if windows else len(rows)
         click.echo(f"{failures} of {failures + done} files could not be read.", err=True)
         sys.exit(1)
+
+
+def load_predictor(model: Path, names: Sequence[str] | None) -> Any:
+    """Opens a model for files and folders, None for very many: of a few the first answer comes soon, else the last."""
+    from lightcnn.inference import Predictor
+    from lightcnn.runtimes import num_processors
+
+    few = names is not None and len(names) <= _FEW and not any(Path(name).is_dir() for name in names)
+    return Predictor.load(model, 1 if few else num_processors())
 
 
 def _find_files(predictor: Any, names: list[str]) -> tuple[list[str], int]:

@@ -1,4 +1,8 @@
-"""A run and a split in; scores, metrics and the report out."""
+"""A run and a split in; scores, metrics and the report out.
+
+Figures are always those of `best.keras`, run by Keras: they are the same whenever a run is measured, and do not depend
+on whether it could be exported.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +97,7 @@ def evaluate(
 
 def _opened(run: Run) -> Any:
     """Opens a run's best model; one for faces with its classifier, which only its own people need."""
-    return faces.open_run(run) if run.recipe.task == FACES else Predictor.load(run.folder)
+    return faces.open_run(run) if run.recipe.task == FACES else Predictor.load(run.best_model)
 
 
 def load_data(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> Any:
@@ -132,6 +136,7 @@ def _measure_own(
         figures[name], scores = task.measure(predictor, data, name, bar)
         kept = _CALIBRATED.get(run.recipe.task)
         if name == "validation" and kept is not None and kept not in predictor.metadata:
+            run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when it is asked for
             write_metadata(run.best_model, {**predictor.metadata, **task.calibrate(data.split(name), scores)})
             predictor = _opened(run)
             figures[name] = task.figures_of(predictor, data, name, scores)

@@ -21,6 +21,7 @@ from lightcnn.metrics import cosine_similarity, identification_rates, l2_normali
 from lightcnn.models import load_model, read_metadata
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import Recipe, Run
+from lightcnn.runtimes import keras_artifact
 from lightcnn.verification import verification_figures
 from lightcnn.verification.pairs import FARS
 
@@ -66,10 +67,15 @@ class PairScores:
 
 
 class IdentityPredictor(FacePredictor):
-    """A `FacePredictor` that also tells the people of its training apart."""
+    """A `FacePredictor` that also tells the people of its training apart.
+
+    Args:
+        model: A `keras.Model` with its classifier, which artifacts do not have, and a layer `"embedding"`.
+        metadata: What its file says.
+    """
 
     def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
-        super().__init__(model, metadata)
+        super().__init__(keras_artifact(model, metadata))
         self._classifier = model
 
     def identify_arrays(self, pictures: NDArray[Any]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from lightcnn.exporting.proof import TOLERANCES, Proof, prove
 from lightcnn.files import atomic_write, file_digest
 from lightcnn.models import load_model, read_metadata
 from lightcnn.runs import Run
-from lightcnn.runtimes import ARTIFACT_FORMAT, open_artifact, served_model
+from lightcnn.runtimes import ARTIFACT_FORMAT, open_artifact, served_model, weights_digest
 
 __all__ = [
     "FORMS",
@@ -107,6 +107,7 @@ def export(
     run = source if isinstance(source, Run) else Run.open(source) if Path(source).is_dir() else None
     model_file = Path(str(source)) if run is None else run.best_model
     metadata = read_metadata(model_file)
+    digest = file_digest(model_file)  # before it is loaded: a file that changes then is not taken for this one
     model = served_model(load_model(model_file), metadata)
     target = _target(model_file, run, form, quantize) if output is None else Path(output)
     _check_target(target, form)
@@ -119,7 +120,7 @@ def export(
             f"8-bit numbers are calibrated on real data, and {model_file} is a file without any. Export its run "
             "folder, or give `examples`."
         )
-    said = {**metadata, "artifact": _said(model, model_file, form, quantize)}
+    said = {**metadata, "artifact": _said(model, digest, form, quantize)}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as temporary:
@@ -167,7 +168,7 @@ def _check_target(target: Path, form: str) -> None:
         raise ExportError(f"An artifact of this format is a file that ends in {FORMS[form][0]}. Received: {target}")
 
 
-def _said(model: Any, model_file: Path, form: str, quantize: str | None) -> dict[str, Any]:
+def _said(model: Any, digest: str, form: str, quantize: str | None) -> dict[str, Any]:
     from lightcnn import __version__
 
     return {
@@ -175,7 +176,8 @@ def _said(model: Any, model_file: Path, form: str, quantize: str | None) -> dict
         "form": form,
         "quantize": quantize,
         "lightcnn": __version__,
-        "source_digest": file_digest(model_file),
+        "source_digest": digest,
+        "weights_digest": weights_digest(model),
         "inputs": [tensor.name for tensor in model.inputs],
     }
 

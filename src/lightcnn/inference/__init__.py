@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from lightcnn.errors import ModelFileError
+import numpy as np
+from numpy.typing import NDArray
+
+from lightcnn.decoding import ignore_picture_warnings
+from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError, StorageError
+from lightcnn.files import file_digest
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
+from lightcnn.runtimes import Artifact, num_processors, open_artifact
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "look_at", "run_in_batches"]
+
+_File = TypeVar("_File")
+_Decoded = TypeVar("_Decoded")
 
 _PREDICTORS = {
     IMAGES: ("lightcnn.inference.images", "PicturePredictor"),
@@ -22,6 +34,8 @@ _PREDICTORS = {
 
 class Predictor(ABC):
     """A trained model with all it needs to look at files; `Predictor.load` opens any.
+
+    Files are decoded on other threads while the model computes.
 
     Attributes:
         metadata: What the model file says of the model: its task, its labels, what it takes.
@@ -35,30 +49,33 @@ class Predictor(ABC):
     metadata: dict[str, Any]
 
     @staticmethod
-    def load(model: Path | str) -> Predictor:
-        """Opens a run folder or a `.keras` file.
+    def load(model: Path | str, streams: int = 1) -> Predictor:
+        """Opens a run folder or a model file of any format.
+
+        Of a run, `model.onnx` is used, so Keras is not imported. Where that is missing or belongs to another
+        `best.keras`, it is made first, once. A model that cannot be exported is run with Keras, with a warning.
+
+        Args:
+            model: A run folder, or a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file.
+            streams: How many batches are run at a time. With one, each has all processors: best for a few files. As
+                many as processors (`lightcnn.runtimes.num_processors`) are best for very many.
 
         Returns:
             A `PicturePredictor`, a `SpeechPredictor` or a `FacePredictor`, as the model's task needs.
 
         Raises:
             ModelFileError: If the file is damaged, unsafe or does not say what it is for.
+            MissingDependencyError: If the format's runtime is not installed.
             RunError: If the folder is not a run's.
         """
-        from lightcnn.models import load_model, read_metadata
-
         path = Path(model)
-        if path.is_dir():
-            path = Run.open(path).best_model
-            if not path.exists():
-                raise ModelFileError(f"{path} does not exist: the run has not finished an epoch. Go on: --resume.")
-        metadata = read_metadata(path)
+        artifact = _open_run(Run.open(path), streams) if path.is_dir() else open_artifact(path, streams)
         # A model that somebody saved with labels alone takes pictures.
-        task = metadata.get("task", IMAGES)
+        task = artifact.metadata.get("task", IMAGES)
         if task not in _PREDICTORS:
             raise ModelFileError(f"{path} is for another task. Expected {', '.join(_PREDICTORS)}. Received: {task!r}")
         module, name = _PREDICTORS[task]
-        predictor: Predictor = getattr(import_module(module), name)(load_model(path), metadata)
+        predictor: Predictor = getattr(import_module(module), name)(artifact)
         return predictor
 
     @abstractmethod
@@ -79,3 +96,69 @@ class Predictor(ABC):
         Raises:
             DataError: If there is none.
         """
+
+
+def _open_run(run: Run, streams: int) -> Artifact:
+    """Opens a run's `model.onnx`, and makes it first if it is missing or not that of `best.keras`."""
+    if not run.best_model.exists():
+        raise ModelFileError(f"{run.best_model} does not exist: the run has not finished an epoch. Go on: --resume.")
+    try:
+        artifact = open_artifact(run.artifact, streams)
+    except (ModelFileError, MissingDependencyError):
+        pass  # there is none, or one of another version
+    else:
+        made_of = artifact.metadata["artifact"]
+        if made_of["source_digest"] == file_digest(run.best_model) and made_of["quantize"] is None:
+            return artifact
+    from lightcnn.backends import import_backend
+
+    import_backend()
+    from lightcnn.exporting import export
+
+    try:
+        return open_artifact(export(run.best_model, run.artifact).path, streams)
+    except (ExportError, MissingDependencyError, StorageError) as error:
+        warnings.warn(f"{run.folder} is run with Keras, which is slower. {error}", stacklevel=3)
+        return open_artifact(run.best_model, streams)
+
+
+def look_at(
+    files: Iterable[_File],
+    size: int,
+    decode: Callable[[_File], _Decoded],
+    compute: Callable[[list[_Decoded]], Iterable[dict[str, Any]]],
+    threads: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Decodes files on other threads while the model computes those before, and keeps their order.
+
+    Args:
+        files: Files of any number; two groups of them are held at a time.
+        size: How many make a group.
+        decode: From a file to what `compute` takes. Runs on several threads at once.
+        compute: From a decoded group to its rows.
+        threads: How many decode; None for one a processor.
+
+    Yields:
+        The rows of group after group.
+    """
+    remaining = iter(files)
+    pool = ThreadPoolExecutor(threads or num_processors())
+    try:
+        group = [pool.submit(decode, file) for file in islice(remaining, size)]
+        while group:
+            with ignore_picture_warnings():  # belongs to the process, so no thread decodes while the caller has a row
+                decoded = [one.result() for one in group]
+                group = [pool.submit(decode, file) for file in islice(remaining, size)]
+                rows = compute(decoded)
+                wait(group)
+            yield from rows
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_in_batches(artifact: Artifact, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Runs a model of one input on an array of any length, in batches, several at once as it has streams."""
+    size = artifact.batch_size
+    if len(array) <= size:
+        return artifact(array)
+    return np.concatenate(list(artifact.map((array[start : start + size],) for start in range(0, len(array), size))))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
 from lightcnn.alignment import align
-from lightcnn.decoding import decode_picture, find_pictures, ignore_picture_warnings, is_grey, open_picture
+from lightcnn.decoding import decode_picture, find_pictures, is_grey, open_picture
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Predictor
+from lightcnn.inference import Predictor, look_at, run_in_batches
+from lightcnn.runtimes import Artifact
 
 __all__ = ["FacePredictor", "insightface_landmarks"]
 
-_BATCH = 64
+_GROUP = 64  # files that are decoded while those before are computed, a stream
 _FRAME = ("size", "eye_mouth_distance", "eye_row")  # what `alignment` says in a model file
 _CHANNELS = {"grey": 1, "RGB": 3, "BGR": 3}
 _TRAINING_SIZE = 144 / 128  # the authors' crops are taken out of pictures that much larger
@@ -37,9 +36,8 @@ class FacePredictor(Predictor):
     """A Light CNN for faces with all it needs to look at pictures: size, colour order, alignment, threshold.
 
     Args:
-        model: A `keras.Model` from pixels `(batch, height, width, channels)`, 0 to 255, with a layer `"embedding"`.
-        metadata: What `train` or `convert` wrote beside it: `input` with its `colour`, maybe `alignment` and
-            `threshold`.
+        artifact: A model from pixels `(batch, height, width, channels)`, 0 to 255, to embeddings. Its metadata are
+            what `train` or `convert` writes: `input` with its `colour`, maybe `alignment` and `threshold`.
 
     Attributes:
         height: Of the pictures that it takes, in pixels.
@@ -48,6 +46,8 @@ class FacePredictor(Predictor):
         colour: `"grey"`, `"RGB"` or `"BGR"`: the order of the channels.
         features: The length of an embedding.
         threshold: Cosine similarities at or above it are taken for one person; None if the model file has none.
+        digest: The SHA-256 of the embedding's weights: embeddings of models with the same one can be compared. It is
+            the same for a run, its model file and its artifacts, with or without the classifier.
 
     Example:
     >>> predictor = Predictor.load("light_cnn_29.keras")
@@ -55,9 +55,8 @@ class FacePredictor(Predictor):
     [(256,)]
     """
 
-    def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
-        import keras
-
+    def __init__(self, artifact: Artifact) -> None:
+        metadata = artifact.metadata
         described: Any = metadata.get("input")
         alignment: Any = metadata.get("alignment")
         try:
@@ -66,19 +65,18 @@ class FacePredictor(Predictor):
             threshold = metadata.get("threshold")
             self.threshold = None if threshold is None else float(threshold)
             training_size = {**described, **(alignment or {})}.get("training_size")
-            embedding = model.get_layer("embedding").output
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(
-                f"A model file for faces must have `input` with `colour`, and in `alignment` {', '.join(_FRAME)}; "
-                f'its model must have a layer "embedding". Received: {str(metadata)[:200]}'
+                f"A model file for faces must have `input` with `colour`, and in `alignment` {', '.join(_FRAME)}. "
+                f"Received: {str(metadata)[:200]}"
             ) from error
-        shape = model.input_shape
-        if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:] or len(embedding.shape) != 2:
+        shape, embedding = artifact.inputs[0].shape, artifact.output.shape
+        if len(artifact.inputs) != 1 or len(shape) != 4 or None in shape[1:] or len(embedding) != 2:
             raise ModelFileError(
                 "Expected a model from (batch, height, width, channels) to embeddings (batch, features). "
-                f"Received: input {shape}, embedding {tuple(embedding.shape)}"
+                f"Received: input {shape}, embedding {embedding}"
             )
-        self.height, self.width, self.channels = shape[1:]
+        self.height, self.width, self.channels = (size or 0 for size in shape[1:])
         if _CHANNELS.get(self.colour) != self.channels:
             raise ModelFileError(
                 f"A model of {self.channels} channels must say their colour: {_CHANNELS}. "
@@ -88,31 +86,20 @@ class FacePredictor(Predictor):
             raise ModelFileError(
                 f"The alignment's size must be the input's. Received: {self._frame}, input {self.height} x {self.width}"
             )
-        self.metadata, self.features = metadata, int(embedding.shape[-1])
-        growth = _TRAINING_SIZE if self._frame else 1
-        self._fitted = tuple(
-            round(side * growth) if training_size is None else max(side, int(training_size))
-            for side in (self.height, self.width)
-        )
-        self._embedder = keras.Model(model.input, embedding)
+        self.metadata, self.features, self.digest = metadata, embedding[-1] or 0, artifact.weights_digest
+
+        def fitted(side: int) -> int:
+            growth = _TRAINING_SIZE if self._frame else 1
+            return round(side * growth) if training_size is None else max(side, int(training_size))
+
+        self._fitted = fitted(self.height), fitted(self.width)
+        self._artifact = artifact
         self._warned = False
-
-    @cached_property
-    def digest(self) -> str:
-        """The SHA-256 of the embedding's weights: embeddings of models with the same one can be compared.
-
-        It stays the same when the classifier is dropped or the file's metadata change.
-        """
-        digest = hashlib.sha256()
-        for weight in self._embedder.get_weights():
-            digest.update(f"{weight.dtype}{weight.shape}".encode())
-            digest.update(np.ascontiguousarray(weight).data)
-        return digest.hexdigest()
 
     def predict(
         self, files: Iterable[Path | str], landmarks: _Landmarks | None = None, flip: bool = False
     ) -> Iterator[dict[str, Any]]:
-        """Looks at picture files one batch at a time; memory does not grow with their number.
+        """Looks at picture files some at a time; memory does not grow with their number.
 
         With landmarks, a face is cut out as the model was trained on (`lightcnn.alignment.align`). Without, a picture
         is taken for aligned: one of the model's size is taken as it is, and any other is treated as in training, fitted
@@ -122,7 +109,7 @@ class FacePredictor(Predictor):
         Args:
             files: Picture files of any size and colour.
             landmarks: `(files, 5, 2)`, x and y in pixels of the upright picture, one set a file (`landmarks_of`); or a
-                function that finds them in a picture, a Pillow image.
+                function that finds them in a picture, a Pillow image; it is called for one at a time.
             flip: Whether to add the embedding of the mirror image.
 
         Yields:
@@ -144,33 +131,28 @@ class FacePredictor(Predictor):
             if landmarks is None or callable(landmarks)
             else zip(files, landmarks, strict=True)
         )
-        while batch := list(islice(remaining, _BATCH)):
-            yield from self._predict_batch(batch, flip)
+        size, threads = _GROUP * self._artifact.streams, 1 if callable(landmarks) else None
+        yield from look_at(remaining, size, self._row, lambda rows: self._embedded(rows, flip), threads)
 
-    def _predict_batch(self, batch: list[tuple[Path | str, Any]], flip: bool) -> Iterator[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        pictures = []
-        with ignore_picture_warnings():
-            for file, points in batch:
-                try:
-                    pixels, changes = self._decoded(Path(file), points)
-                except DataError as error:
-                    rows.append({"file": str(file), "error": str(error)})
-                else:
-                    rows.append({"file": str(file), "changes": changes})
-                    pictures.append(pixels)
-        embeddings: Iterator[Any] = iter(self.embed_arrays(np.stack(pictures), flip) if pictures else ())
-        for row in rows:
-            if "error" not in row:
-                embedding = next(embeddings)
-                if not (np.isfinite(embedding).all() and embedding.any()):
-                    row = {
-                        "file": row["file"],
-                        "error": "the model's embedding is zero or not finite: a blank picture?",
-                    }
-                else:
-                    row["embedding"] = embedding
-            yield row
+    def _row(self, item: tuple[Path | str, Any]) -> dict[str, Any]:
+        """Returns the row of a file, with its pixels instead of their embedding."""
+        file, points = item
+        try:
+            pixels, changes = self._decoded(Path(file), points)
+        except DataError as error:
+            return {"file": str(file), "error": str(error)}
+        return {"file": str(file), "changes": changes, "pixels": pixels}
+
+    def _embedded(self, rows: list[dict[str, Any]], flip: bool) -> list[dict[str, Any]]:
+        good = [row for row in rows if "error" not in row]
+        pictures = [row.pop("pixels") for row in good]
+        for row, embedding in zip(good, self.embed_arrays(np.stack(pictures), flip) if good else (), strict=True):
+            if np.isfinite(embedding).all() and embedding.any():
+                row["embedding"] = embedding
+            else:
+                del row["changes"]
+                row["error"] = "the model's embedding is zero or not finite: a blank picture?"
+        return rows
 
     def _decoded(self, path: Path, landmarks: Any) -> tuple[NDArray[np.uint8], str]:
         """Returns the pixels of a file as the model takes them, and what was converted."""
@@ -200,11 +182,11 @@ class FacePredictor(Predictor):
         Warns once if values lie outside 0 to 255, or look as if they were scaled already: the model scales.
 
         Args:
-            pictures: `(batch, height, width, channels)` from 0 to 255, in the model's size and order of colours.
+            pictures: `(pictures, height, width, channels)` from 0 to 255, in the model's size and order of colours.
             flip: Whether to add the embedding of the mirror image. The direction of the sum is that of the mean.
 
         Returns:
-            `(batch, features)` float32, of any length. Compare them by their cosine.
+            `(pictures, features)` float32, of any length. Compare them by their cosine.
 
         Raises:
             DataError: If the shape does not fit, or a value is NaN or infinite.
@@ -221,16 +203,8 @@ class FacePredictor(Predictor):
                 hint = f" The model takes {self.colour}."
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {array.shape}.{hint}")
         self._check_range(array)
-        embeddings = np.empty((len(array), self.features), np.float32)
-        for start in range(0, len(array), _BATCH):
-            batch = np.asarray(array[start : start + _BATCH], np.float32)
-            embeddings[start : start + _BATCH] = self._run(batch)
-            if flip:
-                embeddings[start : start + _BATCH] += self._run(batch[:, :, ::-1])
-        return embeddings
-
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._embedder.predict_on_batch(np.ascontiguousarray(batch)), np.float32)
+        embeddings = run_in_batches(self._artifact, array)
+        return embeddings + run_in_batches(self._artifact, array[:, :, ::-1]) if flip else embeddings
 
     def _check_range(self, pictures: NDArray[Any]) -> None:
         if not pictures.size or pictures.dtype == np.uint8:

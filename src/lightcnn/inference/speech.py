@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from lightcnn.calibration import Calibration
 from lightcnn.decoding import AUDIO_SUFFIXES, audio_blocks, audio_info, decode_audio, fit_length, list_files
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Predictor
+from lightcnn.inference import Predictor, look_at
+from lightcnn.runtimes import Artifact
 
 __all__ = ["SpeechPredictor", "Stream"]
 
@@ -27,8 +28,8 @@ class SpeechPredictor(Predictor):
     """A trained countermeasure with all it needs to listen to recordings: sampling rate, length, threshold.
 
     Args:
-        model: A `keras.Model` from samples to scores.
-        metadata: What `train` wrote beside it: `sampling_rate` and `input`, maybe `threshold` and `calibration`.
+        artifact: A model from samples to scores. Its metadata are what `train` writes: `sampling_rate` and `input`,
+            maybe `threshold` and `calibration`.
 
     Attributes:
         sampling_rate: In Hz.
@@ -41,7 +42,8 @@ class SpeechPredictor(Predictor):
     [3.21]
     """
 
-    def __init__(self, model: Any, metadata: dict[str, Any]) -> None:
+    def __init__(self, artifact: Artifact) -> None:
+        metadata = artifact.metadata
         described: Any = metadata.get("input")
         try:
             self.sampling_rate, self.window_samples = int(metadata["sampling_rate"]), int(described["window_samples"])
@@ -51,18 +53,19 @@ class SpeechPredictor(Predictor):
                 "A model file of a countermeasure must have `sampling_rate`, and `input` with `window_samples` and "
                 f"`pad`. Received: {str(metadata)[:200]}"
             ) from error
-        if len(model.output_shape) != 1 or [len(tensor.shape) for tensor in model.inputs] not in ([2], [2, 1]):
+        shapes = [one.shape for one in artifact.inputs]
+        if len(artifact.output.shape) != 1 or [len(shape) for shape in shapes] not in ([2], [2, 1]):
             raise ModelFileError(
                 "Expected a model from samples (batch, samples), maybe with lengths (batch,), to scores (batch,). "
-                f"Received: input {model.input_shape}, output {model.output_shape}"
+                f"Received: input {', '.join(map(str, shapes))}, output {artifact.output.shape}"
             )
         self.metadata = metadata
         calibration = metadata.get("calibration")
         self.calibration = None if calibration is None else Calibration.from_json(calibration)
-        self._model, self._any_length = model, len(model.inputs) == 2
+        self._artifact, self._any_length = artifact, len(shapes) == 2
 
     def predict(self, files: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
-        """Listens to recordings one batch at a time; memory does not grow with their number or length.
+        """Listens to recordings some at a time; memory does not grow with their number or length.
 
         A network of fixed size hears the beginning of a file, repeated or filled up as in training. One of any length
         hears all of it; a file of more than 60 s is heard in equal pieces, and its score is their mean.
@@ -75,27 +78,25 @@ class SpeechPredictor(Predictor):
             `label`, `threshold`, and `changes` (what was converted, or an empty string). A file that could not be read
             gives `file` and `error`.
         """
-        remaining = iter(files)
-        while batch := list(islice(remaining, _BATCH)):
-            rows: list[dict[str, Any]] = []
-            heard: list[NDArray[np.float32]] = []
-            for file in batch:
-                path = Path(file)
-                try:
-                    changes, recording = self._hear(path)
-                except DataError as error:
-                    rows.append({"file": str(file), "error": str(error).removeprefix(f"{path}: ")})
-                else:
-                    known = {"score": recording} if isinstance(recording, float) else {}
-                    heard += [] if isinstance(recording, float) else [recording]
-                    rows.append({"file": str(file), "changes": changes, **known})
-            scores = iter(self.score(heard))
-            for row in rows:
-                yield (
-                    row
-                    if "error" in row
-                    else {**row, **self.judged(row["score"] if "score" in row else float(next(scores)))}
-                )
+        # Recordings of any length can be 60 s long, so more streams do not hold more of them.
+        size = _BATCH if self._any_length else _BATCH * self._artifact.streams
+        yield from look_at(files, size, self._row, self._scored)
+
+    def _row(self, file: Path | str) -> dict[str, Any]:
+        """Returns the row of a file, with its samples instead of their score; of one that is long, with the score."""
+        path = Path(file)
+        try:
+            changes, recording = self._hear(path)
+        except DataError as error:
+            return {"file": str(file), "error": str(error).removeprefix(f"{path}: ")}
+        kind = "score" if isinstance(recording, float) else "samples"
+        return {"file": str(file), "changes": changes, kind: recording}
+
+    def _scored(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        heard = [row for row in rows if "samples" in row]
+        for row, score in zip(heard, self.score([row.pop("samples") for row in heard]), strict=True):
+            row["score"] = float(score)
+        return [row if "error" in row else {**row, **self.judged(row["score"])} for row in rows]
 
     def judged(self, score: float) -> dict[str, Any]:
         """Returns `score` with `llr`, `label` and `threshold`."""
@@ -132,25 +133,27 @@ class SpeechPredictor(Predictor):
             size = self.window_samples
             fitted = (fit_length(one, size, pad=self._pad) for one in recordings)
             batches = iter(lambda: list(islice(fitted, _BATCH)), [])  # a stream may ask for any number of windows
-            return np.concatenate([self._run([np.stack(batch)]) for batch in batches])
+            return np.concatenate(list(self._artifact.map((np.stack(batch),) for batch in batches)))
         # Recordings of like length share a batch, so that little is computed on padding.
         order = sorted(range(len(recordings)), key=lambda index: len(recordings[index]))
-        scores, step = np.zeros(len(recordings), np.float32), int(_ROUNDING_S * self.sampling_rate)
-        budget = _LONGEST_S * self.sampling_rate
-        while order:
-            count = 1
-            while count < min(_BATCH, len(order)) and (count + 1) * len(recordings[order[count]]) <= budget:
-                count += 1
-            chosen, order = order[:count], order[count:]
-            lengths = np.array([len(recordings[index]) for index in chosen], np.int32)
-            samples = np.zeros((count, math.ceil(lengths.max() / step) * step), np.float32)
-            for row, index in enumerate(chosen):
-                samples[row, : lengths[row]] = recordings[index]
-            scores[chosen] = self._run([samples, lengths])
+        scores = np.zeros(len(recordings), np.float32)
+        scores[order] = np.concatenate(list(self._artifact.map(self._padded([recordings[index] for index in order]))))
         return scores
 
-    def _run(self, inputs: list[NDArray[Any]]) -> NDArray[np.float32]:
-        return np.asarray(self._model.predict_on_batch(inputs if self._any_length else inputs[0]), np.float32)
+    def _padded(self, recordings: list[NDArray[np.float32]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Yields batches of recordings, in order, that hold at most 60 s together, with their lengths."""
+        step, budget = int(_ROUNDING_S * self.sampling_rate), _LONGEST_S * self.sampling_rate
+        start = 0
+        while start < len(recordings):
+            end = start + 1
+            while end < min(start + _BATCH, len(recordings)) and (end + 1 - start) * len(recordings[end]) <= budget:
+                end += 1
+            chosen, start = recordings[start:end], end
+            lengths = np.array([len(one) for one in chosen], np.int32)
+            samples = np.zeros((len(chosen), math.ceil(lengths.max() / step) * step), np.float32)
+            for row, one in enumerate(chosen):
+                samples[row, : len(one)] = one
+            yield samples, lengths
 
     def windows(self, path: Path | str, step_s: float | None = None) -> Iterator[dict[str, float]]:
         """Scores a file window by window, in bounded memory.

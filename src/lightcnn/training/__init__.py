@@ -9,9 +9,10 @@ from typing import Any
 import keras
 
 from lightcnn.backends import describe_environment, set_seed
-from lightcnn.errors import RunError
+from lightcnn.errors import ExportError, RunError
 from lightcnn.evaluation import evaluate_splits, load_data
-from lightcnn.models import describe_layers
+from lightcnn.exporting import examples_of, export
+from lightcnn.models import describe_layers, read_metadata
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, default_run_folder
 from lightcnn.training import faces, images, speech
@@ -37,7 +38,7 @@ def train(
     quiet: bool = False,
     command: str = "lightcnn.train",
 ) -> Run:
-    """Trains a model, measures its best epoch, and writes all of it into a run folder.
+    """Trains a model, measures its best epoch, exports it, and writes all of it into a run folder.
 
     One seed on one machine always gives the same weights, and a training that was killed and resumed gives those of
     one that was not: what an epoch does depends on the recipe, the epoch and the checkpoint alone.
@@ -92,8 +93,19 @@ def train(
         known = {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
         splits = ("validation",) if validation_only or data.test is None else ("validation", "test")
         evaluate_splits(run, data, splits, bar, known)
+        _export(run, data, networks, bar)
         bar.tell(f"Report: {run.report}")
     return run
+
+
+def _export(run: Run, data: Any, networks: Networks, bar: ProgressBar) -> None:
+    """Writes `model.onnx`; last, since it carries what evaluation wrote into `best.keras`."""
+    examples = examples_of(data, networks.saved, read_metadata(run.best_model))
+    try:
+        export(run, run.artifact, examples=examples)
+    except ExportError as error:
+        run.artifact.unlink(missing_ok=True)
+        bar.say(f"Note: there is no {run.artifact.name}, so the run is used with Keras, which is slower. {error}")
 
 
 def _tell_of_data(data: Any, bar: ProgressBar) -> None:
