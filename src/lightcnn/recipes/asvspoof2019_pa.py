@@ -1,10 +1,12 @@
 """ASVspoof 2019 physical access: replayed against bona fide speech.
 
-Source: LFCC and LCNN with two LSTMs of Wang and Yamagishi 2021, trained as one trains today
+Source: LCNN with two LSTMs and linear filter bank of Wang and Yamagishi 2021; one-class softmax of Zhang, Jiang and
+Duan 2021, on pieces of 2 s
 
-Cost: to be measured
+Cost: 135 s of training on promptspoof (360 files) on 2 busy cores; time grows with the number of files
 
-Result: to be measured
+Result: on promptspoof, a small corpus in the same layout, EER on eval 0.8 ± 0.7 % (3 seeds; LFCC-GMM 5.9 ± 0.5 %);
+not measured on ASVspoof 2019 itself
 
 Command: lightcnn train asvspoof2019_pa --data-dir FOLDER
 """
