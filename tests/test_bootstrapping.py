@@ -187,6 +187,19 @@ def test_cleaned_data_are_the_pictures_with_the_decided_labels(finished, noisy):
         assert np.array_equal(after["y_test"], before["y_test"])
 
 
+@pytest.mark.parametrize("kept", [0, 1, -1])
+def test_decisions_that_were_changed_are_refused(finished, noisy, kept):
+    folder, _ = finished
+    path = folder / "decisions-1.csv"
+    before = path.read_text()
+    path.write_text("".join(before.splitlines(keepends=True)[:kept]))
+    try:
+        with pytest.raises(RunError, match=r"decisions-1\.csv was changed after it was written.*--overwrite"):
+            bootstrap(recipe(), folder, noisy[0], resume=True, quiet=True)
+    finally:
+        path.write_text(before)
+
+
 def test_finished_rounds_are_not_trained_again(finished, noisy):
     folder, rows = finished
     names = ["round-0/history.csv", "round-1/history.csv", "cleaned-1.npz", "decisions-1.csv"]

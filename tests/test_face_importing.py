@@ -330,12 +330,17 @@ BAD = {
     "classifier of another embedding": (
         "light_cnn_4",
         lambda w: w | {"12.1.weight": np.zeros((CLASSES, 128), "float32")},
-        r"of another shape: 12\.1\.weight \(7, 128\) instead of \(2, 256\)",
+        r"of another shape: 12\.1\.weight \(7, 128\) instead of \(classes, 256\)",
     ),
     "bias where none is": (
         "light_cnn_29v2",
         lambda w: w | {"fc2.bias": np.zeros(CLASSES, "float32")},
         r"unknown: fc2\.bias\.",
+    ),
+    "a name that tells": (
+        "light_cnn_9",
+        lambda w: without(w, "features.0.filter.weight", "features.0.filter.bias"),
+        r"is Light CNN-9 by.*missing: features\.0\.filter\.weight, features\.0\.filter\.bias\.",
     ),
     "another network": (
         "light_cnn_9",
@@ -361,15 +366,25 @@ def test_a_wrong_conversion_is_found_and_the_old_file_stays(four, tmp_path, monk
     monkeypatch.setattr(face, "_rearranged", lambda value, shape, flattened: right(value, shape, None))
     np.savez(tmp_path / "four.npz", **four)
     (tmp_path / "out.keras").write_bytes(b"old")
-    with pytest.raises(ModelFileError, match=r"Light CNN-4, does not give the checkpoint's embedding.*at most 1e-03"):
+    with pytest.raises(ModelFileError, match=r"Light CNN-4, does not give the checkpoint's outputs.*at most 1e-04"):
         convert(tmp_path / "four.npz", tmp_path / "out.keras")
     assert (tmp_path / "out.keras").read_bytes() == b"old"
+
+
+def test_a_classifier_that_is_converted_wrongly_is_found(four, tmp_path, monkeypatch):
+    right = face._rearranged
+    wrong = lambda value, shape, flattened: right(value, shape, flattened) * (1.01 if shape[-1:] == (CLASSES,) else 1)  # noqa: E731
+    monkeypatch.setattr(face, "_rearranged", wrong)
+    np.savez(tmp_path / "four.npz", **four)
+    with pytest.raises(ModelFileError, match="does not give the checkpoint's outputs"):
+        convert(tmp_path / "four.npz", tmp_path / "out.keras")
+    convert(tmp_path / "four.npz", tmp_path / "out.keras", keep_classifier=False)
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 def test_weights_whose_embedding_is_not_finite_are_refused(four, tmp_path):
     np.savez(tmp_path / "four.npz", **{name: array * np.float32(1e30) for name, array in four.items()})
-    with pytest.raises(ModelFileError, match="does not give the checkpoint's embedding"):
+    with pytest.raises(ModelFileError, match="does not give the checkpoint's outputs"):
         convert(tmp_path / "four.npz", tmp_path / "out.keras")
     assert not (tmp_path / "out.keras").exists()
 

@@ -537,13 +537,12 @@ def test_a_single_bad_file_is_one_file(tmp_path):
         load_images("images", tmp_path, image_size=6)
 
 
-def test_a_hundred_bad_files_are_counted_and_twenty_shown(tmp_path):
+def test_a_hundred_bad_files_are_all_named(tmp_path):
     save_classes(tmp_path, cat=3, dog=3)
     for number in range(100):
         (tmp_path / "cat" / f"bad{number:03}.png").touch()
-    with pytest.raises(BadFilesError, match=r"(?s)^100 files.*bad019\.png.*and 80 more") as caught:
+    with pytest.raises(BadFilesError, match=r"(?s)^100 files.*bad000\.png.*bad099\.png") as caught:
         load_images("images", tmp_path, image_size=6)
-    assert "bad020" not in str(caught.value)
     assert len(caught.value.failures) == 100
 
 

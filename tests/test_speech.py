@@ -456,7 +456,7 @@ def test_unknown_labels_are_named_by_line(tmp_path):
     ]
 
 
-def test_missing_files_are_counted_and_the_first_named(tmp_path):
+def test_missing_files_are_all_named(tmp_path):
     root = la(
         tmp_path, *[f"s a{number:02} - - bonafide" for number in range(60)], "s e - A01 spoof", files=["a03", "e"]
     )
@@ -465,10 +465,9 @@ def test_missing_files_are_counted_and_the_first_named(tmp_path):
         load_speech("asvspoof2019_la", root)
     message = str(caught.value)
     assert "60 files" in message
-    assert "and 40 more" in message
+    assert message.count("no such file") == 59
     assert "a00.flac: no such file" in message
     assert "a19.flac" in message
-    assert "a21.flac" not in message
     assert caught.value.failures[-1] == (root / "ASVspoof2019_LA_train/flac/e.flac", "the file is empty")
     data = load_speech("asvspoof2019_la", root, skip_bad_files=True)
     assert data.train.names == ["a03"]

@@ -175,6 +175,11 @@ def test_both_pictures_are_needed(call, model, people, tmp_path):
         ["verify", "m.keras", "--pairs", "p.txt", "--gallery", "g.npz"],
         ["verify", "m.keras", "--gallery", "g.npz"],
         ["verify", "m.keras", "--gallery", "g.npz", "a.png", "--top", "0"],
+        ["verify", "m.keras", "--pairs", "p.txt", "--threshold", "0.5"],
+        ["verify", "m.keras", "--identities", "x", "--threshold", "0.5"],
+        ["verify", "m.keras", "a.png", "b.png", "--top", "5"],
+        ["verify", "m.keras", "--pairs", "p.txt", "--repeats", "10"],
+        ["verify", "m.keras", "--gallery", "g.npz", "a.png", "--seed", "0"],
         ["verify", "m.keras", "a.png", "b.png", "--output", "s.csv"],
         ["verify", "m.keras", "a.png", "b.png", "--report", "r.html"],
         ["verify", "m.keras", "a.png", "b.png", "--data-dir", "x"],
@@ -315,6 +320,35 @@ def test_landmarks_are_looked_up_for_pairs(call, model, predictor, tmp_path):
     assert (result.code, result.out) == (1, "")
     assert "2 files could not be read" in result.err
     assert "no landmarks in" in result.err
+
+
+def test_pairs_know_the_folder_of_their_names(predictor, tmp_path):
+    (tmp_path / "lfw").mkdir()
+    rows = []
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        (tmp_path / "lfw" / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / "lfw" / name, noise(len(rows), 120, 100))
+        rows.append(",".join([name, *(f"{value}" for point in POINTS for value in point)]))
+    (tmp_path / "pairs.csv").write_text("b/1.png,b/2.png,1\na/1.png,b/1.png,0\n")
+    (tmp_path / "points.csv").write_text("\n".join(rows))
+    pairs = read_pairs(tmp_path / "pairs.csv", tmp_path / "lfw")
+    assert score_pairs(predictor, pairs, landmarks=tmp_path / "points.csv").shape == (2,)
+
+
+def test_a_picture_without_landmarks_stops_no_other(call, model, predictor, tmp_path):
+    for name in ("a", "b", "c"):
+        save(tmp_path / f"{name}.png", noise(1, 120, 100))
+    points = ",".join(f"{value}" for point in POINTS for value in point)
+    (tmp_path / "points.csv").write_text(f"a.png,{points}\nc.png,{points}\n")
+    names = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
+    result = call("embed", model, *names, "--landmarks", tmp_path / "points.csv", "--output", tmp_path / "g.npz")
+    assert result.code == 1
+    assert f"b.png: no landmarks in {tmp_path / 'points.csv'}" in result.err
+    assert "1 of 3 files could not be embedded" in result.err
+    gallery = load_gallery(tmp_path / "g.npz")
+    assert gallery.files.tolist() == [str(names[0]), str(names[2])]
+    (expected,) = predictor.predict(names[:1], [POINTS])
+    assert cosine(gallery.embeddings[1], expected["embedding"]) == pytest.approx(1, abs=TOLERANCE)
 
 
 def test_missing_and_damaged_files_are_all_listed(call, model, people, tmp_path):
@@ -735,6 +769,9 @@ def test_a_picture_is_looked_for_in_a_gallery(call, model, people, tmp_path):
     assert (table.code, table.err) == (0, "")
     assert table.out.splitlines()[1].split()[:4] == [str(probe), "1", "cid", "1.0000"]
     assert len(table.out.splitlines()) == 5  # there are four people
+    options = ("--threshold", 1.5, "--top", 1, "--quiet")
+    table = call("verify", model, "--gallery", gallery, probe, *options)
+    assert table.out.splitlines()[1].split()[:4] == [str(probe), "1", "nobody", "1.0000"]
 
 
 def test_a_gallery_of_another_model_is_refused(call, model, people, tmp_path):

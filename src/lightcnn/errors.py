@@ -57,16 +57,15 @@ class BadFilesError(DataError):
     """Some files of many could not be read.
 
     Args:
-        failures: `(path, cause)` pairs, one a bad file.
+        failures: `(path, cause)` pairs, one a bad file. The message names them all.
         hint: What the user can do about it.
     """
 
     def __init__(self, failures: Sequence[tuple[Path, str]], hint: str) -> None:
         self.failures = list(failures)
-        shown = "\n".join(f"  {path}: {cause}" for path, cause in self.failures[:20])
-        more = f"\n  ... and {len(self.failures) - 20} more" if len(self.failures) > 20 else ""
+        shown = "\n".join(f"  {path}: {cause}" for path, cause in self.failures)
         noun = "file" if len(self.failures) == 1 else "files"
-        super().__init__(f"{len(self.failures)} {noun} could not be read:\n{shown}{more}\n{hint}")
+        super().__init__(f"{len(self.failures)} {noun} could not be read:\n{shown}\n{hint}")
 
 
 class ModelFileError(LightCNNError, ValueError):

@@ -248,7 +248,7 @@ def _clean(
     """Decides on the examples of `state` with the network of `run`, and writes the decisions and what they leave."""
     table = cleaned.with_name(f"decisions-{cleaned.stem.rpartition('-')[2]}.csv")
     if done := cleaned.exists():  # it is written after the table, so both are whole
-        predicted, decisions = _read_decisions(table, data.labels)
+        predicted, decisions = _read_decisions(table, data.labels, state.labels)
     else:
         predicted, probabilities = task.classify(run, data, data.train, state.positions, bar)
         decisions = decide(state.labels, predicted, probabilities, **rules)
@@ -295,13 +295,21 @@ def _write_decisions(
         text.detach()
 
 
-def _read_decisions(path: Path, labels: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Returns the predicted labels and the decisions of a table that was written before."""
+def _read_decisions(
+    path: Path, labels: Sequence[str], before: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Returns the predicted labels and the decisions of a table that was written before, on the labels `before`."""
     places = {name: place for place, name in enumerate(labels)}
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [(places[row["predicted"]], row["decision"]) for row in csv.DictReader(file)]
+            table = [(places[row["label"]], places[row["predicted"]], row["decision"]) for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise RunError(f"{path} is damaged: {error}. Start again with --overwrite.") from error
-    predicted, decisions = zip(*rows, strict=True)
+    if [label for label, *_ in table] != before.tolist() or {one for *_, one in table} - set(_PAST):
+        raise RunError(
+            f"{path} was changed after it was written: expected a row for each of {len(before):,} examples, with its "
+            f"label and one of {', '.join(_PAST)}. Received: {len(table):,} rows. Put the file back, or start again "
+            "with --overwrite."
+        )
+    _, predicted, decisions = zip(*table, strict=True)
     return np.array(predicted, np.int64), np.array(decisions)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lightcnn.cli.group import PATH, common, main
-from lightcnn.cli.runs import _began, _resuming
+from lightcnn.cli.runs import began, resuming
 from lightcnn.cli.tables import print_table
 
 __all__ = ["bootstrap"]
@@ -79,8 +79,8 @@ def bootstrap(
             **options,
         )
     except KeyboardInterrupt:
-        begun = resume or _began(folder / "round-0", command)
-        click.echo(f"Interrupted. {'Go on with: ' + _resuming(folder) if begun else 'Nothing was begun.'}", err=True)
+        begun = resume or began(folder / "round-0", command)
+        click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
         sys.exit(130)
     figures = [key for key in rows[0] if key.endswith(("_accuracy", "_eer"))]
     head = ("round", "examples", "kept", "relabelled", "dropped", *(f"{_heading(key)}, %" for key in figures))

@@ -130,7 +130,9 @@ def _find(names: list[str]) -> tuple[list[str], list[str], int]:
 @click.option("--identities", type=PATH, help="A sub-folder a person, or a list `path label`: open set.")
 @click.option("--gallery", type=PATH, help="What `lightcnn embed` wrote: name who is most alike to IMAGES.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many people to name.")
-@click.option("--threshold", type=float, help="Cosine from which on it is one person.  [default: the model's]")
+@click.option(
+    "--threshold", type=float, help="Cosine from which on it is one person; below it, --gallery names nobody."
+)
 @click.option("--repeats", type=click.IntRange(min=2), default=10, show_default=True, help="Trials of --identities.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the trials of --identities.")
 @click.option("--output", type=PATH, help="With --pairs: write the scores as CSV.")
@@ -177,6 +179,12 @@ def verify(
         raise click.UsageError("--output and --report go with --pairs.")
     if data_dir and not (pairs or identities):
         raise click.UsageError("--data-dir goes with --pairs, or with a list in --identities.")
+    if threshold is not None and (pairs or identities):
+        raise click.UsageError("--threshold goes with two pictures, or with --gallery.")
+    if not gallery and _is_given("top"):
+        raise click.UsageError("--top goes with --gallery.")
+    if not identities and (_is_given("repeats") or _is_given("seed")):
+        raise click.UsageError("--repeats and --seed go with --identities.")
 
     predictor = _load(model, None if pairs or identities else images)
     options = {"landmarks": _source(landmarks, detect, insightface_crops), "flip": flip}
@@ -189,7 +197,7 @@ def verify(
         elif identities:
             _verify_identities(predictor, identities, data_dir, repeats, seed, form, bar, options)
         elif gallery:
-            _verify_gallery(predictor, gallery, list(images), top, form, bar, options)
+            _verify_gallery(predictor, gallery, list(images), top, threshold, form, bar, options)
         else:
             _verify_two(predictor, images, threshold, form, bar, options)
 
@@ -288,7 +296,14 @@ def _verify_identities(
 
 
 def _verify_gallery(
-    predictor: Any, path: Path, images: list[str], top: int, form: str, bar: Any, options: dict[str, Any]
+    predictor: Any,
+    path: Path,
+    images: list[str],
+    top: int,
+    threshold: float | None,
+    form: str,
+    bar: Any,
+    options: dict[str, Any],
 ) -> None:
     from lightcnn.errors import DataError
     from lightcnn.verification import embed as embed_files
@@ -307,6 +322,9 @@ def _verify_gallery(
         click.echo(f"{file}: {cause}", err=True)
     _tell(bar.tell, asked.changes)
     found = rank_identities(gallery, asked.embeddings, top) if len(asked) else []
+    for person in (person for people in found for person in people):
+        if threshold is not None and person["score"] < threshold:
+            person["identity"] = "nobody"
     if form == "json":
         _print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])
     else:
@@ -353,6 +371,11 @@ def _largest_face() -> Callable[[Any], Any]:
         return faces[0]
 
     return find
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _one_at_most(**options: Any) -> None:

@@ -13,7 +13,7 @@ import click
 from lightcnn.cli.group import PATH, common, main
 from lightcnn.cli.tables import print_table
 
-__all__ = ["compare", "evaluate", "train"]
+__all__ = ["began", "compare", "evaluate", "resuming", "train"]
 
 
 @main.command()
@@ -88,17 +88,15 @@ def train(
                 command=command,
             )
         except KeyboardInterrupt:
-            begun = resume or _began(own_folder, command)
-            click.echo(
-                f"Interrupted. {'Go on with: ' + _resuming(folder) if begun else 'Nothing was begun.'}", err=True
-            )
+            begun = resume or began(own_folder, command)
+            click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
             sys.exit(130)
         runs.append(run)
     if several:
         _print_comparison(runs)
 
 
-def _began(folder: Path, command: str) -> bool:
+def began(folder: Path, command: str) -> bool:
     """Tells whether this command got as far as training; before that, an older run may stand in the folder."""
     from lightcnn.errors import RunError
     from lightcnn.runs import Run
@@ -109,7 +107,7 @@ def _began(folder: Path, command: str) -> bool:
         return False
 
 
-def _resuming(folder: Path) -> str:
+def resuming(folder: Path) -> str:
     """Returns the command that goes on with the run that this command began."""
     arguments, kept = iter(sys.argv[1:]), []
     for argument in arguments:

@@ -251,7 +251,8 @@ def calibrate(split: Split, scored: PairScores) -> dict[str, Any]:
 def told(figures: dict[str, Any]) -> str:
     """Returns the figures that a line of progress has room for."""
     shown = (("accuracy", "accuracy"), ("eer", "EER"), ("tar_at_far_1e-2", "TAR at FAR 1 %"), ("rank_1", "rank-1"))
-    return ", ".join(f"{text} {figures[key]:.2%}" for key, text in shown if figures.get(key) is not None)
+    told = ", ".join(f"{text} {figures[key]:.2%}" for key, text in shown if figures.get(key) is not None)
+    return told or "no figure: it needs two pictures of one person, and two people"
 
 
 def write_scores(path: Path, split: Split, scored: PairScores, labels: tuple[str, ...]) -> None:

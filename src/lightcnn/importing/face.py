@@ -12,7 +12,7 @@ from lightcnn.models import FACE_PRESETS, light_cnn_4, light_cnn_9, light_cnn_29
 
 __all__ = ["is_light_cnn", "light_cnn"]
 
-_LARGEST_DIFFERENCE = 1e-3  # float32 gives some 1e-6; a wrong order or pooling gives some 1e-1
+_LARGEST_DIFFERENCE = 1e-4  # float32 gives some 1e-6; a wrong order or pooling gives some 1e-1
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,24 @@ _RELEASED = {
 }
 
 
+_CLASSIFIERS = {f"{released.layers['logits'][0]}.weight" for released in _RELEASED.values()}
+
+
 def _variant(weights):
+    """Returns whose weights these are: by the names that tell, else by most of the names; None if few are known."""
     for name, released in _RELEASED.items():
         if all(any(key.startswith(start) for key in weights) for start in released.told_by):
             return name
-    return None
+    shares = {name: _overlap(weights, released) for name, released in _RELEASED.items()}
+    nearest = max(shares, key=lambda name: shares[name])
+    return nearest if shares[nearest] > 0.5 else None
+
+
+def _overlap(weights, released):
+    """Returns which share of all names, the checkpoint's and the network's, both have."""
+    prefixes = {prefix for layer in released.layers.values() for prefix in layer}
+    theirs = {key.rpartition(".")[0] for key in weights}
+    return len(prefixes & theirs) / len(prefixes | theirs)
 
 
 def is_light_cnn(weights):
@@ -134,7 +147,8 @@ def light_cnn(weights, keep_classifier=True):
     Returns:
         A `keras.Model` from `"pixels"`, `(batch, 128, 128, channels)` from 0 to 255, to the embedding `(batch, 256)`
         or, with a classifier, to logits `(batch, classes)`; and what a user of the model must know, a dictionary. Its
-        `"parity"` is the largest difference between both embeddings, as a fraction of the largest value.
+        `"parity"` is the largest difference between both embeddings, and between both logits if they stay, as a
+        fraction of the largest value.
 
     Raises:
         ModelFileError: If weights are missing, unknown, of another shape or not finite, each of them named, or if the
@@ -192,7 +206,7 @@ def light_cnn(weights, keep_classifier=True):
 
 def _num_classes(kernel):
     """Returns how many classes a classifier is for; 2 if its weights are no classifier's, which the check reports."""
-    return kernel.shape[0] if kernel is not None and kernel.shape[1:] == (256,) and kernel.shape[0] >= 2 else 2
+    return kernel.shape[0] if kernel is not None and kernel.ndim == 2 and kernel.shape[0] >= 2 else 2
 
 
 def _expected(network, layers):
@@ -214,7 +228,7 @@ def _check(title, weights, shapes):
         "missing": [key for key in shapes if key not in weights],
         "unknown": [key for key in weights if key not in shapes],
         "of another shape": [
-            f"{key} {value.shape} instead of {shapes[key]}"
+            f"{key} {value.shape} instead of {_shape(key, shapes[key])}"
             for key, value in present.items()
             if value.shape != shapes[key]
         ],
@@ -231,6 +245,11 @@ def _check(title, weights, shapes):
         )
 
 
+def _shape(key, shape):
+    """Returns a shape as a message has it: a classifier's number of classes is free."""
+    return f"(classes, {shape[1]})" if key in _CLASSIFIERS else shape
+
+
 def _rearranged(value, shape, flattened):
     """Returns a weight in Keras' order; `flattened` is the (channels, height, width) that a dense kernel is for."""
     value = np.asarray(value, "float32")
@@ -244,18 +263,27 @@ def _rearranged(value, shape, flattened):
 def _parity(released, weights, network, preset):
     """Returns how far the model is from the checkpoint's own arithmetic, and refuses if that is too far."""
     pixels = np.random.default_rng(0).integers(0, 256, preset.input_shape)
-    embedder = keras.Model(network.input, network.get_layer("embedding").output)
-    ours = keras.ops.convert_to_numpy(embedder(pixels[None].astype("float32")))[0]
+    embedder = keras.Model(network.input, [network.get_layer("embedding").output, network.output])
+    ours = [keras.ops.convert_to_numpy(output)[0] for output in embedder(pixels[None].astype("float32"))]
+    (classifier,) = released.layers["logits"]
     with np.errstate(all="ignore"):  # what is not finite is refused below
-        theirs = _embedding(released, weights, pixels.transpose(2, 0, 1) / 255)
-        difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(float).tiny))
+        theirs = [_embedding(released, weights, pixels.transpose(2, 0, 1) / 255)]
+        if f"{classifier}.weight" in weights:
+            bias = weights.get(f"{classifier}.bias", 0)
+            theirs.append(weights[f"{classifier}.weight"].astype("float64") @ theirs[0] + bias)
+        # without a classifier the network's output is the embedding
+        difference = max(map(_difference, ours, theirs), key=lambda value: (np.isnan(value), value))
     if not difference <= _LARGEST_DIFFERENCE:  # written so that NaN is refused too
         raise ModelFileError(
-            f"The model made of the checkpoint, {released.title}, does not give the checkpoint's embedding: they "
+            f"The model made of the checkpoint, {released.title}, does not give the checkpoint's outputs: they "
             f"differ by {difference:.1e} of the largest value, expected at most {_LARGEST_DIFFERENCE:.0e}. Nothing was "
             "written. If the weights are the released ones, please report this."
         )
     return difference
+
+
+def _difference(ours, theirs):
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(float).tiny))
 
 
 def _embedding(released, weights, x):

@@ -1,8 +1,9 @@
 """Is it the same person: the protocols of face verification, scores in, fractions out.
 
 A score is higher for more alike; two pictures are taken for one person if their score is at or above the threshold.
-Nothing is interpolated: every figure is one that a threshold reaches. The equal error rate is `lightcnn.metrics.eer` of
-genuine and impostor scores; the authors of Light CNN print 100 % - EER for LFW, which is not the ten-fold accuracy.
+Nothing is interpolated: accuracies and acceptance rates are ones that a threshold reaches. The equal error rate is
+`lightcnn.metrics.eer` of genuine and impostor scores, the mean of both error rates where they are nearest; the
+authors of Light CNN print 100 % - EER for LFW, which is not the ten-fold accuracy.
 """
 
 from __future__ import annotations

@@ -130,7 +130,12 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
     if state.epochs:
         run.write_history(state.history)
     if not run.best_model.exists():
-        raise DivergedError(f"{run.folder} has no best.keras: no epoch gave a finite validation loss.")
+        losses = ", ".join(str(row.get("val_loss")) for row in state.history[-3:])
+        raise DivergedError(
+            f"{run.folder} has no best.keras: no epoch gave a finite validation loss. Choose a smaller "
+            f"learning_rate, such as {recipe.learning_rate / 10:g}; for faces, clip_norm=150 helps too. "
+            f"Received: learning_rate={recipe.learning_rate:g}, validation losses {losses}"
+        )
     return state
 
 

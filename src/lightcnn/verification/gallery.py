@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightcnn.datasets import landmarks_of
+from lightcnn.datasets.faces import find_landmarks
 from lightcnn.datasets.published import read_npz
 from lightcnn.errors import DataError
 from lightcnn.files import atomic_write
@@ -70,10 +70,23 @@ def unit_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yields the rows of `FacePredictor.predict`, with embeddings of length 1."""
     if isinstance(landmarks, Path | str):
-        landmarks = landmarks_of(files, landmarks, data_dir)
-    rows = predictor.predict(files, landmarks, flip)  # type: ignore[arg-type]
+        rows = _listed_rows(predictor, files, landmarks, data_dir, flip)
+    else:
+        rows = predictor.predict(files, landmarks, flip)  # type: ignore[arg-type]
     for row in track(rows, len(files), "Embedding"):
         yield row if "error" in row else {**row, "embedding": l2_normalize(row["embedding"])}
+
+
+def _listed_rows(
+    predictor: FacePredictor, files: Sequence[Path | str], source: Path | str, data_dir: Path | str | None, flip: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of pictures whose landmarks a list has; one that it lacks is that picture's error."""
+    found = find_landmarks(files, source, data_dir)
+    known = [(file, points) for file, points in zip(files, found, strict=True) if points is not None]
+    landmarks = np.array([points for _, points in known], np.float64).reshape(-1, 5, 2)
+    rows = iter(predictor.predict([file for file, _ in known], landmarks, flip) if known else [])
+    for file, points in zip(files, found, strict=True):
+        yield {"file": str(file), "error": f"no landmarks in {source}"} if points is None else next(rows)
 
 
 def embed(

@@ -87,7 +87,7 @@ def score_pairs(
         predictor: The model, from `Predictor.load`.
         pairs: What `lightcnn.datasets.read_pairs` or `read_insightface_bin` gives.
         landmarks: As in `embed`, of all pictures (or frames) in the order of `pairs.files`.
-        data_dir: The folder that a list of landmarks is relative to.
+        data_dir: The folder that a list of landmarks is relative to; by default the pairs' own.
         flip: Whether to add the embeddings of the mirror images.
         changes: Counts what was converted, by kind.
         track: Shows progress; `ProgressBar.track`.
@@ -97,7 +97,7 @@ def score_pairs(
 
     Raises:
         BadFilesError: If pictures could not be read or aligned: a figure on fewer pairs is another figure. All are
-            counted, the first twenty are named.
+            named.
         DataError: If a folder holds no picture, or a list of landmarks is given for pictures without names.
 
     Example:
@@ -112,6 +112,7 @@ def score_pairs(
             f"insightface cut the pictures, use `insightface_landmarks` (--insightface-crops). Received: {landmarks}"
         )
     with _unpacked(pairs) as (listed, names):
+        data_dir = listed.root if data_dir is None else data_dir
         sets = [find_pictures([file]) for file in listed.files]  # a folder stands for its frames
         sizes = np.array([len(pictures) for pictures in sets])
         means = np.zeros((len(sets), predictor.features))

@@ -2,7 +2,7 @@
 
 from lightcnn.datasets.faces.identities import FaceFiles, all_pairs, open_set_split, read_identities
 from lightcnn.datasets.faces.insightface import PackedPairs, read_insightface_bin
-from lightcnn.datasets.faces.landmarks import landmarks_of, read_landmarks
+from lightcnn.datasets.faces.landmarks import find_landmarks, landmarks_of, read_landmarks
 from lightcnn.datasets.faces.loading import FaceDataset, load_faces
 from lightcnn.datasets.faces.orl import OrlFaces, load_orl
 from lightcnn.datasets.faces.pairs import FacePairs, read_pairs
@@ -14,6 +14,7 @@ __all__ = [
     "OrlFaces",
     "PackedPairs",
     "all_pairs",
+    "find_landmarks",
     "landmarks_of",
     "load_faces",
     "load_orl",

@@ -52,7 +52,7 @@ def read_identities(source: Path | str, data_dir: Path | str | None = None) -> F
     Raises:
         DataError: If the source cannot be read, a line makes no sense (it is named), a picture of a folder belongs to
             nobody, or there are fewer than two people.
-        BadFilesError: If files of a list are missing. All are counted, the first twenty are named.
+        BadFilesError: If files of a list are missing. All are named.
 
     Example:
     >>> _ = Path("list.txt").write_text("ann/1.png 0\\nbob/1.png 1\\n")
@@ -74,7 +74,10 @@ def read_identities(source: Path | str, data_dir: Path | str | None = None) -> F
         root = source.parent if data_dir is None else Path(data_dir)
         rows = _list_rows(source)
         files, names = [root / file for file, _ in rows], [label for _, label in rows]
-        refuse_missing(files, source, root)
+        hint = f"Its paths were looked for in {root}: name another folder with --data-dir."
+        if data_dir is None:
+            hint = f"Its paths are relative to the list's own folder, {root}: mend them, or move the list."
+        refuse_missing(files, source, hint)
         identities = sorted(set(names), key=int)
     if len(identities) < 2:
         raise DataError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lightcnn.datasets.faces.lines import read_text, shown
 from lightcnn.errors import BadFilesError, DataError
 
-__all__ = ["landmarks_of", "read_landmarks"]
+__all__ = ["find_landmarks", "landmarks_of", "read_landmarks"]
 
 # where it stands, the picture's name, five pairs of x and y
 _Row = tuple[str, str, Any]
@@ -89,12 +89,24 @@ def landmarks_of(
 
     Raises:
         DataError: As `read_landmarks`.
-        BadFilesError: If pictures have no landmarks. All are counted, the first twenty are named.
+        BadFilesError: If pictures have no landmarks. All are named.
 
     Example:
     >>> landmarks_of(["photos/ann.jpg"], "faces.csv").shape
     (1, 5, 2)
     """
+    found = find_landmarks(files, source, data_dir)
+    if missing := [
+        (Path(file), f"no landmarks in {source}") for file, points in zip(files, found, strict=True) if points is None
+    ]:
+        raise BadFilesError(missing, "Add them, or leave these pictures out. Names are relative to the data folder.")
+    return np.array(found, np.float64).reshape(-1, 5, 2)
+
+
+def find_landmarks(
+    files: Sequence[Path | str], source: Path | str, data_dir: Path | str | None = None
+) -> list[NDArray[np.float64] | None]:
+    """Looks for pictures as `landmarks_of`, and returns `(5, 2)` or None for each."""
     source, paths = Path(source), [Path(file) for file in files]
     table = read_landmarks(source)
     without_suffix = source.is_dir() or source.suffix.lower() == ".5pt"
@@ -112,12 +124,7 @@ def landmarks_of(
         if shared[named(path).name] == 1:
             yield named(path).name
 
-    found = [next((table[name] for name in names(path) if name in table), None) for path in paths]
-    if missing := [
-        (path, f"no landmarks in {source}") for path, points in zip(paths, found, strict=True) if points is None
-    ]:
-        raise BadFilesError(missing, "Add them, or leave these pictures out. Names are relative to the data folder.")
-    return np.array(found, np.float64).reshape(-1, 5, 2)
+    return [next((table[name] for name in names(path) if name in table), None) for path in paths]
 
 
 def _five_lines(path: Path) -> Iterator[_Row]:

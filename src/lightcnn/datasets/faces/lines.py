@@ -30,15 +30,14 @@ def is_there(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110  (Path's own raises on names that are too long)
 
 
-def refuse_missing(files: Iterable[Path], source: Path, data_dir: Path) -> None:
+def refuse_missing(files: Iterable[Path], source: Path, hint: str) -> None:
     """Checks that all files (or folders) of a list are there.
 
     Raises:
-        BadFilesError: If some are not. It counts them and names the first twenty.
+        BadFilesError: If some are not. It names all of them, and says `hint`.
     """
     if missing := [(path, "no such file") for path in files if not is_there(path)]:
-        hint = f"{source} names them. Its files were looked for in {data_dir}: name another folder with --data-dir."
-        raise BadFilesError(missing, hint)
+        raise BadFilesError(missing, f"{source} names them. {hint}")
 
 
 def shown(line: str) -> str:

@@ -40,6 +40,7 @@ class FacePairs:
         second: `(pairs,)` int64, positions in `files`.
         same: `(pairs,)` bool.
         folds: `(pairs,)` int64, from 0, in the order in which the list names them.
+        root: The folder that the list's names are relative to, or None.
     """
 
     source: Path
@@ -48,6 +49,7 @@ class FacePairs:
     second: NDArray[np.int64]
     same: NDArray[np.bool_]
     folds: NDArray[np.int64]
+    root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.same)
@@ -79,7 +81,7 @@ def read_pairs(path: Path | str, data_dir: Path | str | None = None) -> FacePair
 
     Raises:
         DataError: If the list cannot be read, a line makes no sense (it is named), pairs lack, or all are of one kind.
-        BadFilesError: If files are missing. All are counted, the first twenty are named.
+        BadFilesError: If files are missing. All are named.
 
     Example:
     >>> pairs = read_pairs("lfw/pairs.txt", "lfw/images")
@@ -105,8 +107,8 @@ def read_pairs(path: Path | str, data_dir: Path | str | None = None) -> FacePair
     named = ((places.setdefault(name, len(places)) for name in (pair.first, pair.second)) for pair in pairs)
     first, second = np.array([list(both) for both in named], np.int64).T
     files = tuple(_picture(root, name) if is_lfw else root / name for name in places)
-    refuse_missing(files, path, root)
-    return FacePairs(path, files, first, second, same, _fold_numbers(pairs, same))
+    refuse_missing(files, path, f"Its files were looked for in {root}: name another folder with --data-dir.")
+    return FacePairs(path, files, first, second, same, _fold_numbers(pairs, same), root)
 
 
 def folds_in_order(pairs: int) -> NDArray[np.int64]:
