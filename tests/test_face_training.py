@@ -99,7 +99,7 @@ def same_weights(run, other):
 
 
 def test_a_finished_run(whole, people):
-    assert {path.name for path in whole.folder.iterdir()} == FILES
+    assert {path.name for path in whole.folder.iterdir()} >= FILES  # other test files evaluate the same run
     assert whole.environment["data"]["sizes"] == {"train": 24, "validation": 12, "test": 24}
     metadata = read_metadata(whole.best_model)
     assert metadata["task"] == "face representation"
