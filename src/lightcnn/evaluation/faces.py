@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightcnn.backends import random_stream
 from lightcnn.datasets import Split
-from lightcnn.datasets.faces.loading import FaceDataset, centre_of, load_faces
+from lightcnn.datasets.faces.loading import FaceDataset, centre_of, colour_of, load_faces
 from lightcnn.errors import DataError
 from lightcnn.files import write_text
 from lightcnn.inference.faces import FacePredictor
@@ -93,15 +93,13 @@ def load(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, b
     """Loads a recipe's pictures and splits them as its seed says."""
     if data_dir is None:
         raise DataError(f"{recipe.name} needs pictures of people: name their folder or list with --data-dir.")
-    is_bgr = recipe.model == "light_cnn_v4"
-    colour = "grey" if (recipe.channels or (3 if is_bgr else 1)) == 1 else "BGR" if is_bgr else "RGB"
     return load_faces(
         data_dir,
         validation_fraction=recipe.validation_fraction,
         test_fraction=recipe.test_fraction,
         seed=recipe.seed,
         image_size=recipe.image_size,
-        colour=colour,
+        colour=colour_of(recipe.model, recipe.channels),
         skip_bad_files=skip_bad_files,
         track=bar.track,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.datasets import load_images, load_speech
-from lightcnn.datasets.faces.loading import centre_of, load_faces
+from lightcnn.datasets.faces.loading import centre_of, colour_of, load_faces
 from lightcnn.decoding import decode_audio
 from lightcnn.errors import ExportError
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
@@ -70,8 +70,7 @@ def validation_examples(run: Run, model: Any, metadata: dict[str, Any], data_dir
     if recipe.task == SPEECH:
         data = load_speech(recipe.dataset, source, **settings)
     elif recipe.task == FACES:
-        grey, bgr = recipe.channels == 1, recipe.model == "light_cnn_v4"
-        colour = "grey" if grey or not (recipe.channels or bgr) else "BGR" if bgr else "RGB"
+        colour = colour_of(recipe.model, recipe.channels)
         data = load_faces(source, **settings, image_size=recipe.image_size, colour=colour)
     else:
         settings |= {"image_size": recipe.image_size, "channels": recipe.channels}

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lightcnn.datasets.faces.loading import FaceDataset
 from lightcnn.metrics import det_curve
-from lightcnn.reporting.page import BLUE, GREY, ORANGE, picture, plot, quiet_axes, section, table
+from lightcnn.reporting.page import BLUE, draw_det, histogram, picture, plot, quiet_axes, section, table
 
-__all__ = ["CURVES_NOTE", "error_rates", "headline", "histogram", "sections", "worst_pairs"]
+__all__ = ["CURVES_NOTE", "error_rates", "headline", "scores_of_pairs", "sections", "worst_pairs"]
 
 CURVES_NOTE = (
     "Loss and accuracy of telling the people of the training apart. Training figures are taken while the epoch runs, "
@@ -22,7 +22,6 @@ CURVES_NOTE = (
     "the same people. The losses of the curves include margin and label smoothing."
 )
 _WORST = 6
-_DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
 _POINTS = 1000  # of a curve
 
 
@@ -55,7 +54,7 @@ def sections(data: FaceDataset, split_name: str, scores: Any, figures: dict[str,
     if figures["eer"] is not None:
         parts.append(section(f"Error rates ({split_name})", error_rates(scores.scores, scores.same, figures)))
     if len(scores.scores):
-        parts.append(section("Scores", histogram(scores.scores, scores.same, figures["threshold"])))
+        parts.append(section("Scores", scores_of_pairs(scores.scores, scores.same, figures["threshold"])))
         threshold = figures["eer_threshold"] if figures["threshold"] is None else figures["threshold"]
         worst = worst_pairs(scores, threshold, pixels, name)
         parts.append(section(f"Worst pairs ({split_name})", worst))
@@ -70,8 +69,6 @@ def error_rates(scores: NDArray[Any], same: NDArray[np.bool_], figures: dict[str
         same: `(pairs,)`, whether a pair shows one person; some do and some do not.
         figures: With `eer`, `eer_threshold` and `tar_at_far_1e-1` to `tar_at_far_1e-6`.
     """
-    from scipy.special import ndtri
-
     misses, acceptances, _ = det_curve(scores[same], scores[~same])
     lowest = 1 / np.count_nonzero(~same)
     shown = np.unique(
@@ -80,21 +77,12 @@ def error_rates(scores: NDArray[Any], same: NDArray[np.bool_], figures: dict[str
     misses, acceptances = misses[shown], acceptances[shown]
     figure = Figure(figsize=(9.6, 4.4))
     det, roc = figure.subplots(1, 2)
-    low, high = ndtri(_DET_TICKS[0]), ndtri(0.5)
-    det.plot(ndtri(acceptances), ndtri(misses), color=BLUE)
-    det.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle="--", label="equal error rates")
-    ticks, names = ndtri(_DET_TICKS), [f"{100 * tick:g}" for tick in _DET_TICKS]
-    det.set_xticks(ticks, names)
-    det.set_yticks(ticks, names)
-    det.set(xlim=(low, high), ylim=(low, high), xlabel="impostors accepted, %", ylabel="genuine refused, %")
-    det.set_aspect("equal")
-    det.legend(frameon=False, loc="upper right")
+    draw_det(det, misses, acceptances, missed="genuine refused", accepted="impostors accepted")
     roc.plot(acceptances, 100 * (1 - misses), color=BLUE, label="ROC")
     roc.set_xscale("log")
     roc.set(xlim=(min(lowest, 0.5), 1), xlabel="impostors accepted, share", ylabel="genuine accepted, %")
     roc.legend(frameon=False, loc="lower right")
-    for axes in (det, roc):
-        quiet_axes(axes)
+    quiet_axes(roc)
     figure.tight_layout()
     note = f"<p>EER {figures['eer']:.2%} at a cosine of {figures['eer_threshold']:.4f}.</p>"
     rows = [
@@ -105,21 +93,17 @@ def error_rates(scores: NDArray[Any], same: NDArray[np.bool_], figures: dict[str
     return plot(figure, "error rates of verification") + note + table(("FAR", "TAR"), rows)
 
 
-def histogram(scores: NDArray[Any], same: NDArray[np.bool_], threshold: float | None) -> str:
+def scores_of_pairs(scores: NDArray[Any], same: NDArray[np.bool_], threshold: float | None) -> str:
     """Shows how scores of genuine and of impostor pairs are spread."""
-    figure = Figure(figsize=(7.5, 3.0))
-    axes = figure.subplots()
-    bins = np.histogram_bin_edges(scores, 50).tolist()
-    for inside, color, label in ((same, BLUE, "one person"), (~same, ORANGE, "two people")):
-        if inside.any():
-            weights = np.full(inside.sum(), 100 / inside.sum())
-            axes.hist(scores[inside], bins, weights=weights, color=color, alpha=0.6, label=label)
-    if threshold is not None:
-        axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1, label="the model's threshold")
-    axes.set(xlabel="cosine (higher = more alike)", ylabel="share of the pairs, %")
-    axes.legend(frameon=False, loc="upper left")
-    quiet_axes(axes)
-    return plot(figure, "histogram of scores")
+    return histogram(
+        scores,
+        same,
+        threshold,
+        labels=("one person", "two people"),
+        score="cosine (higher = more alike)",
+        share="share of the pairs, %",
+        legend="upper left",
+    )
 
 
 def worst_pairs(

@@ -18,9 +18,23 @@ from PIL import Image
 
 from lightcnn.files import write_text
 
-__all__ = ["BLUE", "GREY", "ORANGE", "picture", "plot", "quiet_axes", "section", "table", "tiles", "write_page"]
+__all__ = [
+    "BLUE",
+    "GREY",
+    "ORANGE",
+    "draw_det",
+    "histogram",
+    "picture",
+    "plot",
+    "quiet_axes",
+    "section",
+    "table",
+    "tiles",
+    "write_page",
+]
 
 BLUE, ORANGE, GREY = "#2563a8", "#c2571a", "#8a8f98"
+_DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -120,3 +134,63 @@ def picture(pixels: NDArray[Any]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(shown)).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def draw_det(axes: Any, misses: NDArray[Any], acceptances: NDArray[Any], *, missed: str, accepted: str) -> None:
+    """Plots misses against false acceptances on the axes of a normal distribution, where equal steps are equally hard.
+
+    Args:
+        axes: Matplotlib's.
+        misses: `(thresholds,)`, fractions.
+        acceptances: `(thresholds,)`, fractions.
+        missed: What a miss is, for the label of its axis.
+        accepted: What a false acceptance is.
+    """
+    from scipy.special import ndtri
+
+    low, high = ndtri(_DET_TICKS[0]), ndtri(0.5)
+    with np.errstate(divide="ignore"):
+        axes.plot(ndtri(acceptances), ndtri(misses), color=BLUE)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle="--", label="equal error rates")
+    ticks, names = ndtri(_DET_TICKS), [f"{100 * tick:g}" for tick in _DET_TICKS]
+    axes.set_xticks(ticks, names)
+    axes.set_yticks(ticks, names)
+    axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{accepted}, %", ylabel=f"{missed}, %", aspect="equal")
+    axes.legend(frameon=False, loc="upper right")
+    quiet_axes(axes)
+
+
+def histogram(
+    scores: NDArray[Any],
+    accepted: NDArray[np.bool_],
+    threshold: float | None,
+    *,
+    labels: tuple[str, str],
+    score: str,
+    share: str,
+    legend: str,
+) -> str:
+    """Shows how the scores of two classes are spread, each as shares of its own number.
+
+    Args:
+        scores: `(scores,)`.
+        accepted: `(scores,)`, whether a score belongs to the class that should be accepted.
+        threshold: The model's, or None.
+        labels: The names of that class and of the other.
+        score: What a score is.
+        share: What a share is of.
+        legend: Where the legend stands.
+    """
+    figure = Figure(figsize=(7.5, 3.0))
+    axes = figure.subplots()
+    bins = np.histogram_bin_edges(scores, 50).tolist()
+    for inside, color, label in zip((accepted, ~accepted), (BLUE, ORANGE), labels, strict=True):
+        if inside.any():
+            weights = np.full(inside.sum(), 100 / inside.sum())
+            axes.hist(scores[inside], bins, weights=weights, color=color, alpha=0.6, label=label)
+    if threshold is not None:
+        axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1, label="the model's threshold")
+    axes.set(xlabel=score, ylabel=share)
+    axes.legend(frameon=False, loc=legend)
+    quiet_axes(axes)
+    return plot(figure, "histogram of scores")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lightcnn.datasets import SpeechDataset, SpeechSplit
 from lightcnn.decoding import decode_audio
 from lightcnn.metrics import det_curve, eer_interval
-from lightcnn.reporting.page import BLUE, GREY, ORANGE, plot, quiet_axes, section, table
+from lightcnn.reporting.page import draw_det, histogram, plot, section, table
 
 __all__ = ["CURVES_NOTE", "headline", "sections"]
 
@@ -23,7 +23,6 @@ CURVES_NOTE = (
 _WORST = 6
 _SHOWN_S = 4.0
 _RATE = 16000
-_DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 def headline(figures: dict[str, Any], split: str) -> list[tuple[str, str]]:
@@ -59,40 +58,22 @@ def sections(data: SpeechDataset, split_name: str, scores: NDArray[Any], figures
 
 
 def _det(scores: NDArray[Any], bona_fide: NDArray[np.bool_]) -> str:
-    """Plots miss against false acceptance on the axes of a normal distribution, where equal steps are equally hard."""
-    from scipy.special import ndtri
-
     misses, acceptances, _ = det_curve(scores[bona_fide], scores[~bona_fide])
     figure = Figure(figsize=(4.8, 4.4))
-    axes = figure.subplots()
-    low, high = ndtri(_DET_TICKS[0]), ndtri(0.5)
-    with np.errstate(divide="ignore"):
-        axes.plot(ndtri(acceptances), ndtri(misses), color=BLUE)
-    axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle="--", label="equal error rates")
-    ticks, names = ndtri(_DET_TICKS), [f"{100 * tick:g}" for tick in _DET_TICKS]
-    axes.set_xticks(ticks, names)
-    axes.set_yticks(ticks, names)
-    axes.set(
-        xlim=(low, high), ylim=(low, high), xlabel="spoofed accepted, %", ylabel="bona fide rejected, %", aspect="equal"
-    )
-    axes.legend(frameon=False, loc="upper right")
-    quiet_axes(axes)
+    draw_det(figure.subplots(), misses, acceptances, missed="bona fide rejected", accepted="spoofed accepted")
     return plot(figure, "detection error trade-off")
 
 
 def _histogram(scores: NDArray[Any], bona_fide: NDArray[np.bool_], threshold: float) -> str:
-    figure = Figure(figsize=(7.5, 3.0))
-    axes = figure.subplots()
-    bins = np.histogram_bin_edges(scores, 50).tolist()
-    for inside, color, label in ((bona_fide, BLUE, "bona fide"), (~bona_fide, ORANGE, "spoofed")):
-        if inside.any():
-            weights = np.full(inside.sum(), 100 / inside.sum())
-            axes.hist(scores[inside], bins, weights=weights, color=color, alpha=0.6, label=label)
-    axes.axvline(threshold, color=GREY, linestyle="--", linewidth=1, label="the model's threshold")
-    axes.set(xlabel="score (higher = more bona fide)", ylabel="share of the class, %")
-    axes.legend(frameon=False, loc="upper center")
-    quiet_axes(axes)
-    return plot(figure, "histogram of scores")
+    return histogram(
+        scores,
+        bona_fide,
+        threshold,
+        labels=("bona fide", "spoofed"),
+        score="score (higher = more bona fide)",
+        share="share of the class, %",
+        legend="upper center",
+    )
 
 
 def _rates(name: str, rates: dict[str, Any], groups: NDArray[Any], split: SpeechSplit) -> str:

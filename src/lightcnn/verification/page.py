@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.datasets import FacePairs, PackedPairs
 from lightcnn.decoding import decode_picture, find_pictures, ignore_picture_warnings
-from lightcnn.reporting.faces import error_rates, histogram, worst_pairs
+from lightcnn.reporting.faces import error_rates, scores_of_pairs, worst_pairs
 from lightcnn.reporting.page import section, table, tiles, write_page
 from lightcnn.verification.pairs import pair_positions, picture_names
 
@@ -63,7 +63,7 @@ def write_verification_report(
     parts = [
         section("Figures", table(("", ""), figure_rows(figures)) + _paragraphs(figures["notes"])),
         section("Error rates", error_rates(score, pairs.same, figures)),
-        section("Scores", histogram(score, pairs.same, threshold)),
+        section("Scores", scores_of_pairs(score, pairs.same, threshold)),
         section("Worst pairs", _worst(pairs, score, figures["eer_threshold"] if threshold is None else threshold)),
     ]
     if figures["accuracy"] is not None:

@@ -23,7 +23,7 @@ from lightcnn.datasets.published import Track, array_digest, untracked
 from lightcnn.decoding.images import fit_picture
 from lightcnn.errors import BadFilesError, DataError
 
-__all__ = ["FaceDataset", "centre_of", "load_faces"]
+__all__ = ["FaceDataset", "centre_of", "colour_of", "load_faces"]
 
 _ALIGNED = 144  # height and width of the authors' aligned training pictures
 _COLOURS = {"grey": 1, "RGB": 3, "BGR": 3}
@@ -124,6 +124,14 @@ def load_faces(
     if data.test is None and test_fraction:
         data = _hold_out_people(data, test_fraction, random_stream(seed, "test"))
     return _hold_out_pictures(data, validation_fraction, random_stream(seed, "validation"))
+
+
+def colour_of(model: str, channels: int) -> str:
+    """Returns the colour of a recipe's pictures: of so many channels, or with 0 what the released network takes."""
+    is_bgr = model == "light_cnn_v4"
+    if (channels or (3 if is_bgr else 1)) == 1:
+        return "grey"
+    return "BGR" if is_bgr else "RGB"
 
 
 def centre_of(pictures: NDArray[Any], size: int) -> NDArray[Any]:
