@@ -1,7 +1,9 @@
 """Real data for tests, and a place to keep them away from the user's own caches."""
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +40,35 @@ def own_caches(tmp_path_factory, monkeypatch):
     """No test reads or writes the caches of the person who runs it."""
     monkeypatch.setenv("LIGHTCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs `lightcnn ...` in this process; gives its exit code and what it wrote."""
+    import keras
+
+    from lightcnn import cli
+
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())  # as in a process where lightcnn came before Keras
+
+    def run(*arguments):
+        texts = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["lightcnn", *texts])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(texts)
+        written = capsys.readouterr()
+        assert "Traceback" not in written.err
+        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
+
+    return run
+
+
+def without_compiling(monkeypatch):
+    """Runs small networks step by step: their compilation takes longer than all of their steps."""
+    import keras
+
+    always = property(lambda model: True, lambda model, value: None)
+    monkeypatch.setattr(keras.Model, "run_eagerly", always, raising=False)
 
 
 def begin(folder, recipe, *, resume=False, overwrite=False):

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from conftest import begin, environment_of
 from PIL import Image
 
-from lightcnn import bootstrapping, cli
+from lightcnn import bootstrapping
 from lightcnn.bootstrapping import bootstrap, decide, faces, images, predictions
 from lightcnn.datasets import load_images, read_identities
 from lightcnn.datasets.faces.loading import load_faces
@@ -522,19 +522,9 @@ def test_faces_are_cleaned_from_end_to_end(tmp_path):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs `lightcnn bootstrap ...` in this process; gives its exit code and what it wrote."""
-
-    def run(*arguments):
-        texts = ["bootstrap", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", ["lightcnn", *texts])
-        with pytest.raises(SystemExit) as ended:
-            cli.main(texts)
-        written = capsys.readouterr()
-        assert "Traceback" not in written.err
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return run
+def call(call):
+    """Runs `lightcnn bootstrap ...` in this process."""
+    return partial(call, "bootstrap")
 
 
 _FIGURES = ("validation accuracy, %", "test accuracy, %")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,30 +15,13 @@ import pytest
 from conftest import begin, environment_of
 from PIL import Image
 
-from lightcnn import __version__, cli
+from lightcnn import __version__
 from lightcnn.models import lcnn, save_model
 from lightcnn.recipes import get_recipe, recipe_names
 from lightcnn.runs import Run
 from lightcnn.training import train
 
 SMALL = ("--set", "epochs=1", "--set", "batch_size=64", "--set", "precision=float32")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs `lightcnn ...` in this process; gives its exit code and what it wrote."""
-    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())  # as in a process where lightcnn came before Keras
-
-    def run(*arguments):
-        texts = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["lightcnn", *texts])
-        with pytest.raises(SystemExit) as ended:
-            cli.main(texts)
-        written = capsys.readouterr()
-        assert "Traceback" not in written.err
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return run
 
 
 def lightcnn(*arguments, **options):

@@ -7,6 +7,7 @@ from tempfile import mkdtemp
 import keras
 import numpy as np
 import pytest
+from conftest import without_compiling
 from PIL import Image
 
 from lightcnn.datasets.faces.loading import load_faces
@@ -41,12 +42,6 @@ def write_faces(root, people=10, pictures=6, size=18, seed=0):
             picture = face[:size, :size] + generator.normal(0, 12, (size, size, 3))
             Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(root / f"person{person}" / f"{number}.png")
     return root
-
-
-def without_compiling(monkeypatch):
-    """Runs small networks step by step: their compilation takes longer than all of their steps."""
-    always = property(lambda model: True, lambda model, value: None)
-    monkeypatch.setattr(keras.Model, "run_eagerly", always, raising=False)
 
 
 def small_run(tmp_path_factory):

@@ -4,18 +4,14 @@ import csv
 import io
 import json
 import shutil
-import sys
-from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import soundfile
-from conftest import real_file
+from conftest import real_file, without_compiling
 from test_speech_evaluation import write_csv
-from test_speech_training import RATE, recipe, small_run, without_compiling
+from test_speech_training import RATE, recipe, small_run
 
-from lightcnn import cli
 from lightcnn.inference import Predictor
 from lightcnn.runs import Run
 
@@ -25,23 +21,6 @@ KEYS = ["file", "score", "llr", "label", "threshold"]
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     without_compiling(monkeypatch)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs `lightcnn ...` in this process; gives its exit code and what it wrote."""
-    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
-
-    def run(*arguments):
-        texts = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["lightcnn", *texts])
-        with pytest.raises(SystemExit) as ended:
-            cli.main(texts)
-        written = capsys.readouterr()
-        assert "Traceback" not in written.err
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

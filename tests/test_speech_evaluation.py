@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_speech_training import PROTOCOLS, RATE, reread, small_run, without_compiling
+from conftest import without_compiling
+from test_speech_training import PROTOCOLS, RATE, reread, small_run
 
 from lightcnn.calibration import Calibration
 from lightcnn.datasets import load_speech

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from conftest import real_file
+from conftest import real_file, without_compiling
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_speech_training import RATE, small_run, without_compiling
+from test_speech_training import RATE, small_run
 
 from lightcnn.decoding import decode_audio, fit_length
 from lightcnn.errors import DataError, ModelFileError

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-from conftest import real_file
+from conftest import real_file, without_compiling
 
 from lightcnn.augmentation.codecs import mu_law
 from lightcnn.datasets import load_speech
@@ -51,12 +51,6 @@ def write_corpus(root):
         (root / f"ASVspoof2019_LA_{split}").mkdir()
         (root / f"ASVspoof2019_LA_{split}" / "flac").symlink_to(real / f"ASVspoof2019_LA_{split}" / "flac")
     return root
-
-
-def without_compiling(monkeypatch):
-    """Runs small networks step by step: their compilation takes longer than all of their steps."""
-    always = property(lambda model: True, lambda model, value: None)
-    monkeypatch.setattr(keras.Model, "run_eagerly", always, raising=False)
 
 
 def small_run(tmp_path_factory):

@@ -9,7 +9,6 @@ import sys
 import zipfile
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +18,7 @@ from sklearn.metrics import roc_curve
 from test_face_importing import random_checkpoint
 from test_face_inference import POINTS, SIZE, noise, save, write_face_model
 
-from lightcnn import cli, verification
+from lightcnn import verification
 from lightcnn.datasets import read_insightface_bin, read_pairs
 from lightcnn.errors import BadFilesError, DataError
 from lightcnn.inference import Predictor
@@ -38,23 +37,6 @@ from lightcnn.verification import (
 )
 
 TOLERANCE = 1e-4  # of a cosine: float32 sums of batches of other sizes
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs `lightcnn ...` in this process; gives its exit code and what it wrote."""
-    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
-
-    def run(*arguments):
-        texts = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["lightcnn", *texts])
-        with pytest.raises(SystemExit) as ended:
-            cli.main(texts)
-        written = capsys.readouterr()
-        assert "Traceback" not in written.err
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
