@@ -8,7 +8,7 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -168,7 +168,7 @@ def histogram(
     labels: tuple[str, str],
     score: str,
     share: str,
-    legend: str,
+    legend: Literal["upper left", "upper center"],
 ) -> str:
     """Shows how the scores of two classes are spread, each as shares of its own number.
 
