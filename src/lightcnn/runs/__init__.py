@@ -2,6 +2,7 @@
 
 from lightcnn.runs.comparing import compare
 from lightcnn.runs.folder import Run, default_run_folder
+from lightcnn.runs.loading import load_data
 from lightcnn.runs.recipe import FACES, FIXED_SIZE, IMAGES, SPEECH, TASKS, Recipe, parse_settings
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "Run",
     "compare",
     "default_run_folder",
+    "load_data",
     "parse_settings",
 ]
