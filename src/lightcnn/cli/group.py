@@ -45,7 +45,7 @@ class _Commands(click.Group):
             sys.exit(_failed(error))
 
 
-def _note(message: Warning | str, *place: Any) -> None:
+def _note(message: Warning | str, *place: Any, **more: Any) -> None:
     """Says what a warning says, without the line of code that it comes from."""
     click.echo(f"Note: {message}", err=True)
 

@@ -43,6 +43,7 @@ def load_data(
     """
     if data_dir is None and recipe.task in _NEEDED:
         raise DataError(f"{recipe.name} needs {_NEEDED[recipe.task]} with --data-dir.")
+    source: Any = data_dir
     shared: dict[str, Any] = {
         "validation_fraction": recipe.validation_fraction,
         "test_fraction": recipe.test_fraction,
@@ -51,8 +52,8 @@ def load_data(
         "track": untracked if bar is None else bar.track,
     }
     if recipe.task == SPEECH:
-        return load_speech(recipe.dataset, data_dir, **shared)
+        return load_speech(recipe.dataset, source, **shared)
     if recipe.task == FACES:
         colour = colour_of(recipe.model, recipe.channels)
-        return load_faces(data_dir, **shared, image_size=recipe.image_size, colour=colour)
+        return load_faces(source, **shared, image_size=recipe.image_size, colour=colour)
     return load_images(recipe.dataset, data_dir, **shared, image_size=recipe.image_size, channels=recipe.channels)
