@@ -19,7 +19,7 @@ from lightcnn import exporting, frontends, layers
 from lightcnn.article import build_lcnn
 from lightcnn.datasets import load_images
 from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError, RunError, StorageError
-from lightcnn.exporting import Examples, export, forms, made_up_examples, to_onnx
+from lightcnn.exporting import Examples, examples_of, export, forms, made_up_examples, to_onnx
 from lightcnn.exporting.front_ends import FRONT_ENDS
 from lightcnn.exporting.layers import LAYERS
 from lightcnn.exporting.quantizing import quantize_onnx
@@ -554,6 +554,25 @@ def test_a_converter_that_is_missing_is_named_with_its_extra(model_file, tmp_pat
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"lightcnn\[openvino\]"):
         export(model_file, tmp_path / "model", "openvino")
+
+
+class Recordings(list):
+    path = list.__getitem__
+
+
+@pytest.mark.parametrize(("pad", "filling"), [("repeat", 0.25), ("zero", 0.0)])
+def test_short_recordings_are_filled_up_for_a_network_of_fixed_length(tmp_path, pad, filling):
+    import soundfile
+
+    soundfile.write(tmp_path / "short.wav", np.full(600, 0.25), 1000, subtype="FLOAT")
+    split = Recordings([tmp_path / "short.wav"] * 3)
+    model = SimpleNamespace(inputs=[SimpleNamespace(shape=(None, 1000))])
+    metadata = {"task": "voice anti-spoofing", "sampling_rate": 1000, "input": {"window_samples": 1000, "pad": pad}}
+    found = examples_of(SimpleNamespace(name="made up", split=lambda name: split), model, metadata)
+    ((samples,),) = found.batches
+    assert samples.shape == (3, 1000)
+    np.testing.assert_array_equal(samples[:, :600], 0.25)
+    np.testing.assert_array_equal(samples[:, 600:], filling)
 
 
 def test_made_up_examples_are_the_same_every_time(model_file):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.datasets.faces.loading import centre_of
-from lightcnn.decoding import decode_audio
+from lightcnn.decoding import decode_audio, fit_length
 from lightcnn.errors import ExportError
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run, load_data
 
@@ -81,8 +81,11 @@ def examples_of(data: Any, model: Any, metadata: dict[str, Any]) -> Examples:
     if task == SPEECH:
         rate = metadata["sampling_rate"]
         size = model.inputs[0].shape[1]
-        recordings = [decode_audio(split.path(row), rate, num_samples=size) for row in rows]
-        batches = _of_recordings([one[: round(_LONGEST_S * rate)] for one in recordings], len(model.inputs) == 2)
+        most_samples = size or round(_LONGEST_S * rate)
+        recordings = [decode_audio(split.path(row), rate, num_samples=most_samples) for row in rows]
+        if size:  # filled up as at use
+            recordings = [fit_length(one, size, pad=metadata["input"]["pad"]) for one in recordings]
+        batches = _of_recordings(recordings, len(model.inputs) == 2)
     else:
         groups = _grouped(rows, task)
         batches = [(centre_of(split.take(rows), model.inputs[0].shape[1]),) for rows in groups]
