@@ -118,6 +118,11 @@ def _write_litert(model: Any, path: Path, quantize: str | None, examples: Exampl
             "This network takes recordings of any length, which LiteRT cannot: its LSTMs and masks need lengths that "
             "are known. Export it with --format onnx, which takes any length, or train a network of fixed length."
         )
+    if quantize == "int8" and _front_end_names(model):
+        raise ExportError(
+            "LiteRT's converter would write the front end in 8 bits too, and a logarithm of a spectrum needs 32. "
+            "Export it with --format onnx --quantize int8, or with --format litert --quantize float16."
+        )
     signature = [
         tensorflow.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=tensor.name) for tensor in model.inputs
     ]
