@@ -180,10 +180,14 @@ def test_stcs_networks(preset, network):
 
 
 def test_stcs_network_of_2017():
+    """The tolerance is one of the largest score of several recordings: a single score may be next to 0."""
+    import soundfile
+
     front_end = frontends.stc2017_fft()
     model = from_samples(front_end, stc2017((32, front_end.num_features), output="score"))
-    sound = np.random.default_rng(0).normal(0, 0.1, (3, model.input_shape[1])).astype("float32")
-    assert_same(with_random_weights(model), sound)
+    recording, _ = soundfile.read(real_file("golden/D18_1000001.wav"), dtype="float32")
+    pieces = np.resize(recording, (12, model.input_shape[1]))
+    assert_same(with_random_weights(model), pieces)
 
 
 def test_a_logarithm_without_a_floor_is_as_exact_as_kerass():
