@@ -555,6 +555,11 @@ def test_roundings_between_two_convolutions_are_to_the_same_steps(tmp_path):
     assert scales["zero_3"] == scales["conv_2"]
 
 
+def test_the_quantiser_says_nothing(caplog, tmp_path):
+    quantize_onnx(to_onnx(lcnn((28, 28, 1), 10), mfm="split"), tmp_path / "small.onnx", [(pictures(2, 28, 28, 1),)])
+    assert caplog.messages == []
+
+
 def test_a_network_without_mfm_is_not_for_8_bits(tmp_path):
     inputs = keras.Input((8, 8, 1), name="pixels")
     model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))

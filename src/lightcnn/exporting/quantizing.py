@@ -56,6 +56,8 @@ def quantize_onnx(model: onnx.ModelProto, path: Path, batches: list[Batch]) -> N
         for node in chain
         for output in node.output
     }
+    # Says that shapes and constants need no work before; without it the quantiser asks for that on stderr.
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     quantize_static(
         model,
         path,
