@@ -16,6 +16,8 @@ from conftest import begin, environment_of
 from PIL import Image
 
 from lightcnn import __version__
+from lightcnn.exporting import export
+from lightcnn.files import file_digest
 from lightcnn.models import lcnn, save_model
 from lightcnn.recipes import get_recipe, recipe_names
 from lightcnn.runs import Run
@@ -582,6 +584,30 @@ def test_info_of_a_model_with_labels_alone(call, tmp_path):
     result = call("info", tmp_path / "model.keras")
     assert result.code == 0
     assert "a, b" in result.out
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_info_of_an_artifact_says_what_it_is_and_what_it_was_made_of(call, finished, tmp_path, form):
+    pytest.importorskip(form if form == "openvino" else "onnxruntime")
+    output = tmp_path / ("model.onnx" if form == "onnx" else "model")
+    path = export(finished.best_model, output, form).path
+    result = call("info", path)
+    assert (result.code, result.err) == (0, "")
+    rows = dict(line.split(maxsplit=1) for line in result.out.splitlines()[1:])
+    assert rows["input"] == "28 x 28 x 1 uint8"
+    assert rows["format"] == form
+    assert rows["precision"] == "float32"
+    assert rows["labels"] == ", ".join(finished.environment["data"]["labels"])
+    size = sum(one.stat().st_size for one in path.parent.glob("model*") if one.is_file())
+    assert rows["size"] == f"{size / 1e6:.2f} MB"
+    assert file_digest(finished.best_model) in result.out
+
+
+def test_info_of_an_artifact_that_is_none(call, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    result = call("info", tmp_path / "model.onnx")
+    assert result.code == 1
+    assert "not an ONNX model, or a truncated one" in result.err
 
 
 def test_ctrl_c_in_any_command_is_130(call, finished, monkeypatch):

@@ -2,13 +2,15 @@
 
 import errno
 import inspect
-import subprocess
+import re
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from conftest import begin, environment_of, real_file
@@ -18,9 +20,11 @@ from lightcnn import exporting, frontends, layers
 from lightcnn.article import build_lcnn
 from lightcnn.datasets import load_images
 from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError, RunError, StorageError
-from lightcnn.exporting import Examples, export, forms, made_up_examples, to_onnx
+from lightcnn.exporting import Examples, examples_of, export, forms, made_up_examples, to_onnx
 from lightcnn.exporting.front_ends import FRONT_ENDS
 from lightcnn.exporting.layers import LAYERS
+from lightcnn.exporting.proof import prove
+from lightcnn.exporting.quantizing import quantize_onnx
 from lightcnn.models import (
     from_samples,
     lcnn,
@@ -176,11 +180,34 @@ def test_stcs_networks(preset, network):
 
 
 def test_stcs_network_of_2017():
-    # Its front end has a floor of e^-80, so float32's own rounding shows in silent frames; here there are none.
+    """The tolerance is one of the largest score of several recordings: a single score may be next to 0."""
+    import soundfile
+
     front_end = frontends.stc2017_fft()
     model = from_samples(front_end, stc2017((32, front_end.num_features), output="score"))
-    sound = np.random.default_rng(0).normal(0, 0.1, (3, model.input_shape[1])).astype("float32")
-    assert_same(with_random_weights(model), sound)
+    recording, _ = soundfile.read(real_file("golden/D18_1000001.wav"), dtype="float32")
+    pieces = np.resize(recording, (12, model.input_shape[1]))
+    assert_same(with_random_weights(model), pieces)
+
+
+def test_a_logarithm_without_a_floor_is_as_exact_as_kerass():
+    """Where a frame has next to nothing, float32 sums leave 1e-6 of its loudest bin, on any path to the spectrum."""
+    import soundfile
+
+    sound, _ = soundfile.read(real_file("golden/D18_1000001.wav"), dtype="float32")
+    emphasized = np.append(sound[:1], sound[1:].astype(float) - 0.97 * sound[:-1].astype(float))
+    frames = np.lib.stride_tricks.sliding_window_view(emphasized, 400)[::160] * np.hamming(400)
+    exact = np.abs(np.fft.rfft(frames, 1728))[:, :864]
+    samples = keras.Input((None,), name="samples")
+    model = keras.Model(samples, frontends.stc2017_fft()(samples))
+    by_keras = np.exp(keras.ops.convert_to_numpy(model(sound[None]))[0].astype(float))
+    exported = np.exp(run(session_of(model), sound[None])[0][0].astype(float))
+    loudest = exact.max(axis=1, keepdims=True)
+    for magnitudes in (by_keras, exported):
+        assert (np.abs(magnitudes - exact) / loudest).max() <= 3e-6
+    # Logarithms of the quietest bins differ by 1e-2, which is no fault of the export: Keras is as far from the truth.
+    errors = [np.log(magnitudes) - np.log(exact) for magnitudes in (by_keras, exported)]
+    assert np.abs(errors[1]).max() <= 3 * np.abs(errors[0]).max()
 
 
 @pytest.mark.parametrize("head", ["a_softmax", "softmax", "oc_softmax"])
@@ -398,6 +425,42 @@ def test_what_stood_there_stays_when_the_proof_fails(model_file, tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def proof_of(scores, shift, quantize):
+    """Compares made-up scores with the same ones shifted."""
+    scores = np.asarray(scores, "float32")
+    model = SimpleNamespace(predict_on_batch=lambda batch: batch[:, 0])
+    metadata = {"task": "voice anti-spoofing", "threshold": 0.0}
+    examples = Examples([(scores[:, None],)], "made-up scores")
+    return prove(lambda batch: batch[:, 0] + shift, model, metadata, examples, quantize, Path("model.keras"))
+
+
+def test_decisions_that_are_close_may_go_either_way():
+    figures = proof_of([-1.0] * 50 + [-0.04] * 20 + [1.0] * 50, 0.05, "int8")
+    assert figures.agreement == 1
+    assert figures.clear == 100 / 120
+    assert figures.difference == pytest.approx(0.05, rel=1e-5)
+
+
+@pytest.mark.parametrize(("wrong", "refused"), [(1, False), (2, True)])
+def test_one_clear_decision_in_a_hundred_may_differ(wrong, refused):
+    scores = [-0.11] * wrong + [-1.0] * (100 - wrong)
+    if refused:
+        with pytest.raises(ExportError, match=r"98\.00% of the decisions that are not close"):
+            proof_of(scores, 0.2, "int8")
+    else:
+        assert proof_of(scores, 0.2, "int8").agreement == 0.99
+
+
+@pytest.mark.parametrize("quantize", exporting.TOLERANCES)
+def test_a_number_may_differ_by_the_tolerance_and_not_by_more(quantize):
+    most = exporting.TOLERANCES[quantize]
+    scores = np.linspace(-1, 1, 64)
+    scores = np.where(scores > 0, 1, -1)  # none of the decisions is close
+    assert proof_of(scores, 0.9 * most, quantize).agreement == 1
+    with pytest.raises(ExportError, match="differ by up to"):
+        proof_of(scores, 1.1 * most, quantize)
+
+
 def test_numbers_that_are_not_finite_are_refused(tmp_path):
     model = lcnn((16, 16, 1), 3)
     model.set_weights([weight * np.nan for weight in model.get_weights()])
@@ -462,13 +525,55 @@ def test_a_folder_that_is_no_run_and_a_file_that_is_no_model(tmp_path):
         export(tmp_path / "model.keras")
 
 
+def test_what_an_mfm_throws_away_costs_no_bits(tmp_path):
+    inputs = keras.Input((8, 8, 1), name="pixels")
+    layer = layers.MFMConv2D(2, 1)
+    model = keras.Model(inputs, keras.layers.MaxPooling2D(2)(layer(inputs)))
+    # Of numbers from -1 to 1, the other half is between -150 and -50: it always loses.
+    layer.set_weights([np.array([[[[1, -1, 50, -50]]]]), np.array([0, 0, -100, -100])])
+    sound = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)).astype("float32")
+    quantize_onnx(to_onnx(model, mfm="split"), tmp_path / "small.onnx", [(sound,)])
+    received = run(onnxruntime.InferenceSession(tmp_path / "small.onnx"), sound)[0]
+    # Two roundings to 256 steps from -1 to 1; 256 steps from -150 to 1 would be 0.6 each.
+    assert np.abs(received - model(sound)).max() <= 2 * 2 / 255
+    assert np.abs(received - model(sound)).max() > 0
+
+
+def test_roundings_between_two_convolutions_are_to_the_same_steps(tmp_path):
+    model = with_random_weights(from_samples(frontends.lfcc_nii(), lcnn_attention(60, output="score")))
+    batch = (audio(8000, 2), np.array([8000, 7000], "int32"))
+    quantize_onnx(to_onnx(model, mfm="split"), tmp_path / "small.onnx", [batch])
+    graph = onnx.load(tmp_path / "small.onnx").graph
+    scales = {}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            scale = next(onnx.numpy_helper.to_array(one) for one in graph.initializer if one.name == node.input[1])
+            scales.setdefault(node.name.split("/")[0], set()).add(float(scale))
+    assert "conv_1" not in scales  # features of a front end keep 32 bits, and so does what is no MFM
+    assert not [name for name in scales if name.startswith(("front_end", "embedding", "head", "attention"))]
+    assert len(scales["conv_3"]) == 1
+    assert scales["zero_3"] == scales["conv_2"]
+
+
+def test_the_quantiser_says_nothing(caplog, tmp_path):
+    quantize_onnx(to_onnx(lcnn((28, 28, 1), 10), mfm="split"), tmp_path / "small.onnx", [(pictures(2, 28, 28, 1),)])
+    assert caplog.messages == []
+
+
+def test_a_network_without_mfm_is_not_for_8_bits(tmp_path):
+    inputs = keras.Input((8, 8, 1), name="pixels")
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
+    with pytest.raises(ExportError, match="Max-Feature-Map"):
+        quantize_onnx(to_onnx(model, mfm="split"), tmp_path / "small.onnx", [(pictures(1, 8, 8, 1),)])
+
+
 @pytest.mark.parametrize("quantize", ["int8", "float16"])
 def test_fewer_bits_decide_alike_in_less_space(model_file, digits, tmp_path, quantize):
     whole = export(model_file, tmp_path / "whole.onnx", examples=digits)
     small = export(model_file, tmp_path / "small.onnx", quantize=quantize, examples=digits)
     assert small.size < 0.6 * whole.size
     assert small.proof.difference > whole.proof.difference
-    assert small.proof.agreement >= 0.97
+    assert small.proof.agreement >= 0.99
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter reads TensorFlow functions")
@@ -491,6 +596,16 @@ def test_litert_refuses_networks_of_any_length_and_names_onnx(tmp_path):
         export(tmp_path / "model.keras", form="litert")
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter reads TensorFlow functions")
+def test_litert_refuses_front_ends_in_8_bits_and_names_what_works(tmp_path):
+    model = from_samples(frontends.lfcc_nii(), lcnn_fixed((40, 60), output="score"))
+    metadata = {"task": "voice anti-spoofing", "sampling_rate": 16000}
+    save_model(model, tmp_path / "model.keras", metadata)
+    examples = Examples([(audio(model.input_shape[1], 2),)], "made-up recordings")
+    with pytest.raises(ExportError, match="--format onnx --quantize int8"):
+        export(tmp_path / "model.keras", tmp_path / "a.tflite", "litert", "int8", examples=examples)
+
+
 @pytest.mark.parametrize("quantize", [None, "bfloat16"])
 def test_openvino_is_a_folder(model_file, digits, tmp_path, quantize):
     pytest.importorskip("openvino")
@@ -505,17 +620,35 @@ def test_openvino_is_a_folder(model_file, digits, tmp_path, quantize):
         export(model_file, tmp_path / "model-openvino", "openvino", examples=digits)
 
 
-@pytest.mark.slow
 def test_openvino_in_8_bits(model_file, digits, tmp_path):
-    pytest.importorskip("nncf")
+    pytest.importorskip("openvino")
     written = export(model_file, tmp_path / "model", "openvino", "int8", examples=digits)
-    assert written.proof.agreement >= 0.97
+    assert written.proof.agreement >= 0.99
 
 
 def test_a_converter_that_is_missing_is_named_with_its_extra(model_file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"lightcnn\[openvino\]"):
         export(model_file, tmp_path / "model", "openvino")
+
+
+class Recordings(list):
+    path = list.__getitem__
+
+
+@pytest.mark.parametrize(("pad", "filling"), [("repeat", 0.25), ("zero", 0.0)])
+def test_short_recordings_are_filled_up_for_a_network_of_fixed_length(tmp_path, pad, filling):
+    import soundfile
+
+    soundfile.write(tmp_path / "short.wav", np.full(600, 0.25), 1000, subtype="FLOAT")
+    split = Recordings([tmp_path / "short.wav"] * 3)
+    model = SimpleNamespace(inputs=[SimpleNamespace(shape=(None, 1000))])
+    metadata = {"task": "voice anti-spoofing", "sampling_rate": 1000, "input": {"window_samples": 1000, "pad": pad}}
+    found = examples_of(SimpleNamespace(name="made up", split=lambda name: split), model, metadata)
+    ((samples,),) = found.batches
+    assert samples.shape == (3, 1000)
+    np.testing.assert_array_equal(samples[:, :600], 0.25)
+    np.testing.assert_array_equal(samples[:, 600:], filling)
 
 
 def test_made_up_examples_are_the_same_every_time(model_file):
@@ -526,22 +659,11 @@ def test_made_up_examples_are_the_same_every_time(model_file):
     assert one.batches[0][0].shape == (16, 9, 8, 3)
 
 
-def test_the_command_prints_the_path_and_the_figures(finished_run, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "lightcnn",
-        "export",
-        str(finished_run.folder),
-        "--output",
-        str(tmp_path / "a.onnx"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert lines[0] == str(tmp_path / "a.onnx")
-    assert "equal decisions" in result.stdout
-    assert "100.00%" in result.stdout
+def test_the_command_prints_the_path_and_the_figures(call, finished_run, tmp_path):
+    result = call("export", finished_run.folder, "--output", tmp_path / "a.onnx")
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[0] == str(tmp_path / "a.onnx")
+    assert re.search(r"\nequal decisions +100\.00% \(\d+\.\d% are too close to count\)\n", result.out)
     assert (tmp_path / "a.onnx").exists()
 
 

@@ -4,7 +4,9 @@ import resource
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -12,14 +14,23 @@ import pytest
 from conftest import begin
 from PIL import Image
 
-from lightcnn import exporting
-from lightcnn.errors import DataError, ExportError, LightCNNError, ModelFileError, RunError, StorageError
-from lightcnn.exporting import export
+from lightcnn import exporting, runtimes
+from lightcnn import inference as inference_room
+from lightcnn.errors import (
+    DataError,
+    ExportError,
+    LightCNNError,
+    MissingDependencyError,
+    ModelFileError,
+    RunError,
+    StorageError,
+)
+from lightcnn.exporting import export, made_up_examples
 from lightcnn.files import file_digest
 from lightcnn.inference import Predictor
 from lightcnn.inference import images as inference
 from lightcnn.inference.images import PicturePredictor
-from lightcnn.models import lcnn, save_model
+from lightcnn.models import lcnn, load_model, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runtimes import keras_artifact, read_artifact_metadata
 
@@ -202,8 +213,6 @@ def test_arrays_of_another_shape_are_refused(grey, shape):
 
 
 def test_a_batch_is_what_the_model_gives(grey_model):
-    from lightcnn.models import load_model
-
     model = load_model(grey_model)
     arrays = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
     expected = keras.ops.convert_to_numpy(model(arrays.astype(np.float32), training=False))
@@ -293,17 +302,74 @@ def test_an_artifact_that_is_not_the_runs_is_made_anew(grey, grey_model, picture
     assert run.artifact.read_bytes() != before
 
 
-@pytest.mark.parametrize("error", [ExportError("no such layer"), StorageError("disk is full")])
-def test_a_run_that_cannot_be_exported_is_run_with_keras(grey, grey_model, pictures, tmp_path, monkeypatch, error):
+def fail_with(error):
     def fail(*args, **kwargs):
         raise error
 
+    return fail
+
+
+def noise(run):
+    return made_up_examples(load_model(run.best_model), metadata())
+
+
+@pytest.mark.parametrize("error", [ExportError("no such layer"), StorageError("disk is full")])
+def test_a_run_that_cannot_be_exported_is_run_with_keras(grey, grey_model, pictures, tmp_path, monkeypatch, error):
     run = run_with(grey_model, tmp_path / "run")
-    monkeypatch.setattr(exporting, "export", fail)
+    monkeypatch.setattr(exporting, "export", fail_with(error))
     with pytest.warns(UserWarning, match=f"is run with Keras, which is slower. {error}"):
         predictor = Predictor.load(run.folder)
     assert list(predictor.predict(pictures)) == list(grey.predict(pictures))
     assert not run.artifact.exists()
+
+
+def without(monkeypatch, *packages):
+    """Makes packages look as if they were not installed."""
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name in packages else find_spec(name))
+
+
+def test_without_the_fastest_runtime_the_next_is_made_and_used(grey, grey_model, pictures, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    run = run_with(grey_model, tmp_path / "run")
+    without(monkeypatch, "onnxruntime")
+    predictor = Predictor.load(run.folder)
+    assert predictor._artifact.path == run.folder / "model-openvino" / "model.xml"
+    assert_same(predictor.predict(pictures), grey.predict(pictures))
+    without(monkeypatch)  # ONNX Runtime is faster, so its artifact is made although there is one already
+    assert Predictor.load(run.folder)._artifact.path == run.artifact
+
+
+def test_what_stands_in_the_folder_is_used_where_nothing_can_be_made(grey, grey_model, pictures, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    run = run_with(grey_model, tmp_path / "run")
+    exact = export(run, form="openvino", examples=noise(run)).path
+    without(monkeypatch, "tensorflow", "jax", "torch")
+    monkeypatch.setattr(exporting, "export", fail_with(MissingDependencyError("no backend")))
+    predictor = Predictor.load(run.folder)  # pytest turns a warning into an error
+    assert predictor._artifact.path == exact
+    assert_same(predictor.predict(pictures), grey.predict(pictures))
+    export(run, form="openvino", quantize="float16", output=exact.parent, examples=noise(run))
+    with pytest.raises(MissingDependencyError, match="Keras model"):  # never less exact than asked for
+        Predictor.load(run.folder)
+
+
+def test_a_fall_back_to_keras_is_a_sentence_of_the_command_line(grey_model, pictures, tmp_path, monkeypatch, call):
+    run = run_with(grey_model, tmp_path / "run")
+    monkeypatch.setattr(exporting, "export", fail_with(ExportError("No such layer.")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = call("predict", run.folder, pictures[0])
+    assert result.code == 0
+    assert result.err.splitlines()[0] == f"Note: {run.folder} is run with Keras, which is slower. No such layer."
+
+
+@pytest.mark.parametrize("form", inference_room._FASTEST_FIRST)
+def test_runs_are_looked_through_where_exports_are_written(tmp_path, form):
+    run = begin(tmp_path / "run", get_recipe("arrays"))
+    written = exporting._target(run.best_model, run, form, None)
+    assert run.folder / inference_room._FASTEST_FIRST[form] == (
+        written / "model.xml" if form == "openvino" else written
+    )
 
 
 @pytest.mark.slow

@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.bootstrapping import faces, images
 from lightcnn.errors import DataError, RecipeError, RunError
-from lightcnn.evaluation import load_data
 from lightcnn.files import atomic_write, write_json
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import FACES, IMAGES, Recipe, Run, default_run_folder
+from lightcnn.runs import FACES, IMAGES, Recipe, Run, default_run_folder, load_data
 from lightcnn.training import train
 from lightcnn.training.networks import resolve
 

@@ -36,7 +36,7 @@ def export(run: Path, form: str, quantize: str | None, output: Path | None, data
     rows = [
         ("compared on", proof.examples),
         ("largest difference", f"{proof.difference:.1e} of the largest value"),
-        ("equal decisions", f"{proof.agreement:.2%}"),
+        ("equal decisions", f"{proof.agreement:.2%} ({1 - proof.clear:.1%} are too close to count)"),
         ("size", f"{written.size / 1e6:.2f} MB (Keras: {written.source_size / 1e6:.2f} MB)"),
         ("time for one", f"{proof.latency_ms:.2f} ms (Keras: {proof.keras_latency_ms:.2f} ms)"),
     ]

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             kwargs["standalone_mode"] = False
-            sys.exit(super().main(*args, **kwargs) or 0)
+            with warnings.catch_warnings():
+                warnings.showwarning = _note
+                sys.exit(super().main(*args, **kwargs) or 0)
         except click.exceptions.Abort as error:  # click's name for Ctrl-C, and for an EOFError
             if not isinstance(error.__cause__, KeyboardInterrupt):
                 sys.exit(_failed(error.__cause__ or error))
@@ -40,6 +43,11 @@ class _Commands(click.Group):
             sys.exit(1)
         except Exception as error:
             sys.exit(_failed(error))
+
+
+def _note(message: Warning | str, *place: Any, **more: Any) -> None:
+    """Says what a warning says, without the line of code that it comes from."""
+    click.echo(f"Note: {message}", err=True)
 
 
 def _failed(error: BaseException) -> int:

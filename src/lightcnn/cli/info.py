@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _MORE_FACTS = ("network", "sampling_rate", "score", "threshold", "threshold_from
 def info(target: str | None, quiet: bool) -> None:
     """Show recipes and versions, or a recipe, run or model.
 
-    TARGET is the name of a recipe, a run folder or a .keras file.
+    TARGET is the name of a recipe, a run folder or a model file (.keras, .onnx, .tflite, .xml).
     """
     from lightcnn.recipes import recipe_names
 
@@ -33,6 +34,8 @@ def info(target: str | None, quiet: bool) -> None:
         _print_recipe(target)
     elif Path(target).is_dir():
         _print_run(Path(target))
+    elif target.endswith((".onnx", ".tflite", ".xml")):
+        _print_artifact(Path(target))
     elif Path(target).exists() or target.endswith(".keras"):
         _print_model(Path(target))
     else:
@@ -98,25 +101,52 @@ def _print_model(path: Path) -> None:
     from lightcnn.backends import import_backend
 
     import_backend()
-    from lightcnn.models import describe_layers, load_model, read_metadata, shape_text
+    from lightcnn.models import describe_layers, load_model, read_metadata
 
-    metadata, model = read_metadata(path), load_model(path)
+    model = load_model(path)
+    parameters = ("parameters", f"{model.count_params():,}")
+    print_table((str(path), ""), [*_facts(read_metadata(path), model.inputs), parameters])
+    click.echo()
+    rows = [(row["name"], row["class"], row["output"], f"{row['parameters']:,}") for row in describe_layers(model)]
+    print_table(("layer", "kind", "output", "parameters"), rows)
+
+
+def _print_artifact(path: Path) -> None:
+    from lightcnn.runtimes import open_artifact
+
+    artifact = open_artifact(path)
+    made = artifact.metadata["artifact"]
+    files = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+    rows = [
+        *_facts(artifact.metadata, artifact.inputs),
+        ("output", _sizes(artifact.output)),
+        ("format", made["form"]),
+        ("precision", made["quantize"] or "float32"),
+        ("size", f"{sum(file.stat().st_size for file in (path, *files)) / 1e6:.2f} MB"),
+        ("written by", f"lightcnn {made['lightcnn']}"),
+        ("made of", f"a .keras file with the SHA-256 {made['source_digest']}"),
+    ]
+    print_table((str(path), ""), rows)
+
+
+def _facts(metadata: dict[str, Any], inputs: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Returns what a model file says of itself, whatever its format."""
     described = metadata.get("input") or {}
     kind = [str(described[key]) for key in ("dtype", "colour") if key in described]
-    facts = [
+    return [
         ("task", metadata.get("task")),
         ("recipe", metadata.get("recipe", "-")),
         ("data", metadata.get("dataset", "-")),
         ("labels", _listed(metadata.get("labels") or [])),
-        ("input", " ".join(["; ".join(map(shape_text, model.inputs)), *kind])),
+        ("input", " ".join(["; ".join(map(_sizes, inputs)), *kind])),
         *((key.replace("_", " "), metadata[key]) for key in _MORE_FACTS if key in metadata),
         *((key.replace("_", " "), value) for key, value in (metadata.get("alignment") or {}).items()),
-        ("parameters", f"{model.count_params():,}"),
     ]
-    print_table((str(path), ""), facts)
-    click.echo()
-    rows = [(row["name"], row["class"], row["output"], f"{row['parameters']:,}") for row in describe_layers(model)]
-    print_table(("layer", "kind", "output", "parameters"), rows)
+
+
+def _sizes(tensor: Any) -> str:
+    """Returns the shape of what a model takes or gives, without the batch."""
+    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "a number"
 
 
 def _listed(labels: list[str]) -> str:

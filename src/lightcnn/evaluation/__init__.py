@@ -16,11 +16,11 @@ from lightcnn.inference import Predictor
 from lightcnn.models import write_metadata
 from lightcnn.progress import ProgressBar
 from lightcnn.reporting import write_report
-from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run
+from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, load_data
 
 __all__ = ["evaluate", "evaluate_splits", "load_data"]
 
-# how a task loads its data, measures a split and writes the scores
+# how a task measures a split and writes the scores
 _TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
 # what is measured on validation and kept in the model file
 _CALIBRATED = {SPEECH: "calibration", FACES: "threshold"}
@@ -98,11 +98,6 @@ def evaluate(
 def _opened(run: Run) -> Any:
     """Opens a run's best model; one for faces with its classifier, which only its own people need."""
     return faces.open_run(run) if run.recipe.task == FACES else Predictor.load(run.best_model)
-
-
-def load_data(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> Any:
-    """Loads a recipe's data and splits them as its seed says."""
-    return _TASKS[recipe.task].load(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
 
 
 def evaluate_splits(

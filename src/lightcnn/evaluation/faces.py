@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from lightcnn.backends import random_stream
 from lightcnn.datasets import Split
-from lightcnn.datasets.faces.loading import FaceDataset, centre_of, colour_of, load_faces
-from lightcnn.errors import DataError
+from lightcnn.datasets.faces.loading import FaceDataset, centre_of
 from lightcnn.files import write_text
 from lightcnn.inference.faces import FacePredictor
 from lightcnn.metrics import cosine_similarity, identification_rates, l2_normalize
 from lightcnn.models import load_model, read_metadata
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import Recipe, Run
+from lightcnn.runs import Run
 from lightcnn.runtimes import keras_artifact
 from lightcnn.verification import verification_figures
 from lightcnn.verification.pairs import FARS
@@ -31,7 +30,6 @@ __all__ = [
     "calibrate",
     "draw_pairs",
     "figures_of",
-    "load",
     "measure",
     "open_run",
     "pair_figures",
@@ -87,22 +85,6 @@ class IdentityPredictor(FacePredictor):
 def open_run(run: Run) -> IdentityPredictor:
     """Opens the best model of a run with its classifier."""
     return IdentityPredictor(load_model(run.best_model), read_metadata(run.best_model))
-
-
-def load(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> FaceDataset:
-    """Loads a recipe's pictures and splits them as its seed says."""
-    if data_dir is None:
-        raise DataError(f"{recipe.name} needs pictures of people: name their folder or list with --data-dir.")
-    return load_faces(
-        data_dir,
-        validation_fraction=recipe.validation_fraction,
-        test_fraction=recipe.test_fraction,
-        seed=recipe.seed,
-        image_size=recipe.image_size,
-        colour=colour_of(recipe.model, recipe.channels),
-        skip_bad_files=skip_bad_files,
-        track=bar.track,
-    )
 
 
 def measure(

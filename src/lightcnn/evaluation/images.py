@@ -11,30 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn import metrics
-from lightcnn.datasets import ImageDataset, Split, load_images
+from lightcnn.datasets import ImageDataset, Split
 from lightcnn.files import write_text
 from lightcnn.inference.images import PicturePredictor
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import Recipe
 
-__all__ = ["classification_figures", "load", "measure", "told", "write_scores"]
+__all__ = ["classification_figures", "measure", "told", "write_scores"]
 
 _BATCH = 256
-
-
-def load(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> ImageDataset:
-    """Loads a recipe's pictures and splits them as its seed says."""
-    return load_images(
-        recipe.dataset,
-        data_dir,
-        validation_fraction=recipe.validation_fraction,
-        test_fraction=recipe.test_fraction,
-        seed=recipe.seed,
-        image_size=recipe.image_size,
-        channels=recipe.channels,
-        skip_bad_files=skip_bad_files,
-        track=bar.track,
-    )
 
 
 def measure(

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.calibration import Calibration, fit_calibration
-from lightcnn.datasets import SpeechDataset, SpeechSplit, find_corpora, load_speech
+from lightcnn.datasets import SpeechDataset, SpeechSplit, find_corpora
 from lightcnn.datasets.scores import read_asv_scores
-from lightcnn.errors import BadFilesError, DataError
+from lightcnn.errors import BadFilesError
 from lightcnn.files import write_text
 from lightcnn.inference.speech import SpeechPredictor
 from lightcnn.metrics import act_dcf, asv_error_rates, cllr, eer, eer_per_group, min_cllr, min_dcf, min_t_dcf
@@ -26,7 +26,6 @@ __all__ = [
     "dataset_in",
     "detection_figures",
     "figures_of",
-    "load",
     "measure",
     "told",
     "write_scores",
@@ -34,21 +33,6 @@ __all__ = [
 ]
 
 _KEYS = ("spoof", "bonafide")
-
-
-def load(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> SpeechDataset:
-    """Reads the lists of a recipe's corpus; no recording is decoded yet."""
-    if data_dir is None:
-        raise DataError(f"{recipe.name} needs a corpus: name its folder with --data-dir.")
-    return load_speech(
-        recipe.dataset,
-        data_dir,
-        validation_fraction=recipe.validation_fraction,
-        test_fraction=recipe.test_fraction,
-        seed=recipe.seed,
-        skip_bad_files=skip_bad_files,
-        track=bar.track,
-    )
 
 
 def dataset_in(recipe: Recipe, data_dir: Path | str) -> str:

@@ -74,9 +74,9 @@ def export(
 
     | form | precisions | notes |
     |---|---|---|
-    | `"onnx"` | float32, `"int8"`, `"float16"` (weights in half the space) | every model; any batch and length |
-    | `"litert"` | float32, `"int8"` (weights and layers), `"float16"` (weights) | fixed lengths only; TensorFlow |
-    | `"openvino"` | float32, `"int8"`, `"float16"` (weights), `"bfloat16"` | every model; a folder of two files |
+    | `"onnx"` | float32, `"int8"` (MFM layers), `"float16"` (weights) | every model; any batch and length |
+    | `"litert"` | float32, `"int8"` (no front ends), `"float16"` (weights) | fixed lengths only; TensorFlow |
+    | `"openvino"` | float32, `"int8"` (MFM layers), `"float16"` (weights), `"bfloat16"` | every model; a folder |
 
     Args:
         source: A run, its folder, or a `.keras` file.

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcnn.datasets import load_images, load_speech
-from lightcnn.datasets.faces.loading import centre_of, colour_of, load_faces
-from lightcnn.decoding import decode_audio
+from lightcnn.datasets.faces.loading import centre_of
+from lightcnn.decoding import decode_audio, fit_length
 from lightcnn.errors import ExportError
-from lightcnn.runs import FACES, IMAGES, SPEECH, Run
+from lightcnn.runs import FACES, IMAGES, SPEECH, Run, load_data
 
 __all__ = ["Batch", "Examples", "examples_of", "made_up_examples", "validation_examples"]
 
@@ -59,22 +58,7 @@ def validation_examples(run: Run, model: Any, metadata: dict[str, Any], data_dir
         ExportError: If they are not those that the run was trained on.
     """
     recipe, trained_on = run.recipe, run.environment["data"]
-    source = data_dir or trained_on["data_dir"]
-    settings: dict[str, Any] = {
-        "validation_fraction": recipe.validation_fraction,
-        "test_fraction": recipe.test_fraction,
-        "seed": recipe.seed,
-        "skip_bad_files": bool(trained_on["skipped"]),
-    }
-    data: Any
-    if recipe.task == SPEECH:
-        data = load_speech(recipe.dataset, source, **settings)
-    elif recipe.task == FACES:
-        colour = colour_of(recipe.model, recipe.channels)
-        data = load_faces(source, **settings, image_size=recipe.image_size, colour=colour)
-    else:
-        settings |= {"image_size": recipe.image_size, "channels": recipe.channels}
-        data = load_images(recipe.dataset, source, **settings)
+    data = load_data(recipe, data_dir or trained_on["data_dir"], skip_bad_files=bool(trained_on["skipped"]))
     if data.digest != trained_on["digest"]:
         raise ExportError(
             f"{data.source} is not the data that {run.folder} was trained on, so its validation split could hold what "
@@ -97,8 +81,11 @@ def examples_of(data: Any, model: Any, metadata: dict[str, Any]) -> Examples:
     if task == SPEECH:
         rate = metadata["sampling_rate"]
         size = model.inputs[0].shape[1]
-        recordings = [decode_audio(split.path(row), rate, num_samples=size) for row in rows]
-        batches = _of_recordings([one[: round(_LONGEST_S * rate)] for one in recordings], len(model.inputs) == 2)
+        most_samples = size or round(_LONGEST_S * rate)
+        recordings = [decode_audio(split.path(row), rate, num_samples=most_samples) for row in rows]
+        if size:  # filled up as at use
+            recordings = [fit_length(one, size, pad=metadata["input"]["pad"]) for one in recordings]
+        batches = _of_recordings(recordings, len(model.inputs) == 2)
     else:
         groups = _grouped(rows, task)
         batches = [(centre_of(split.take(rows), model.inputs[0].shape[1]),) for rows in groups]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -33,14 +35,14 @@ class Graph:
         scalable: Outputs that a positive scale and an offset a channel can be folded into: for each its
             `(kernel, bias, offset counts)`, names of constants whose first axis is that of the channels.
         scope: What the names of new nodes and constants begin with: the layer's name.
-        mfm: How MFM is written, as in `to_onnx`.
+        mfm: How each MFM of a convolution is written, one after the other, as in `to_onnx`.
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     scalable: dict[str, tuple[tuple[str, str, bool], ...]] = field(default_factory=dict)
     scope: str = ""
-    mfm: str = "sum"
+    mfm: Iterator[str] = field(default_factory=lambda: repeat("sum"))
     _names: Counter[str] = field(default_factory=Counter)
 
     def name(self, kind: str) -> str:

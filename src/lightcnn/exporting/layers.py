@@ -83,7 +83,7 @@ def _competed(x: Value, num_groups: int) -> Value:
 
 def _mfm_conv(layer: Any, x: Value) -> Value:
     kernel, bias = _weights(layer.convolution)
-    if layer.num_groups != 2 or x.graph.mfm == "split":
+    if next(x.graph.mfm) == "split" or layer.num_groups != 2:
         whole = _convolved(layer.convolution, x, kernel, bias)
         competed = _competed(whole, layer.num_groups)
         if layer.num_groups == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import Any
 
 import keras
@@ -30,7 +31,8 @@ def to_onnx(model: Any, mfm: str = "sum") -> onnx.ModelProto:
     Args:
         model: A functional `keras.Model` of this package's layers and the common ones of Keras; float32.
         mfm: How the MFM of a convolution is written: `"sum"`, the fastest in float32, or `"split"`, two halves and
-            their maximum, whose ranges 8-bit numbers fit better.
+            their maximum, which is for 8 bits. The first behind a front end is a sum in any case: features differ
+            in size from one to the next, and 8 bits for all of them cost more accuracy than all other layers.
 
     Returns:
         The ONNX model. Its inputs have the names of the model's; the size of the batch and what is `None` in Keras
@@ -48,7 +50,8 @@ def to_onnx(model: Any, mfm: str = "sum") -> onnx.ModelProto:
             f"Only functional models can be exported, and this is none: build it with keras.Model(inputs, outputs). "
             f"Received: {type(model).__name__}"
         )
-    graph = Graph(mfm=mfm)
+    first = ["sum"] if any(type(layer) in FRONT_ENDS for layer in model.layers) else []
+    graph = Graph(mfm=chain(first, repeat(mfm)))
     values, inputs = [], []
     for tensor in model.inputs:
         dtype = keras.backend.standardize_dtype(tensor.dtype)

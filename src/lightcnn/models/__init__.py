@@ -16,7 +16,6 @@ from lightcnn.models.saving import (
     load_model,
     read_metadata,
     save_model,
-    shape_text,
     write_metadata,
 )
 from lightcnn.models.speech import (
@@ -48,7 +47,6 @@ __all__ = [
     "load_model",
     "read_metadata",
     "save_model",
-    "shape_text",
     "stc2017",
     "stc2019",
     "write_metadata",

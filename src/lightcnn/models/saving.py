@@ -18,7 +18,7 @@ import lightcnn.schedules  # noqa: F401  registers every class that a model file
 from lightcnn.errors import ModelFileError
 from lightcnn.files import atomic_write, fits_memory
 
-__all__ = ["describe_layers", "load_model", "read_metadata", "save_model", "shape_text", "write_metadata"]
+__all__ = ["describe_layers", "load_model", "read_metadata", "save_model", "write_metadata"]
 
 _METADATA = "lightcnn.json"
 _CONFIG = "config.json"
@@ -146,14 +146,14 @@ def describe_layers(model: Any) -> list[dict[str, Any]]:
         {
             "name": layer.name,
             "class": type(layer).__name__,
-            "output": "; ".join(map(shape_text, keras.tree.flatten(layer.output))),
+            "output": "; ".join(map(_shape_text, keras.tree.flatten(layer.output))),
             "parameters": layer.count_params(),
         }
         for layer in model.layers
     ]
 
 
-def shape_text(tensor: Any) -> str:
+def _shape_text(tensor: Any) -> str:
     """Returns the shape of a model's tensor without the batch, for people."""
     return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "a number"
 

@@ -10,11 +10,11 @@ import keras
 
 from lightcnn.backends import describe_environment, set_seed
 from lightcnn.errors import ExportError, RunError
-from lightcnn.evaluation import evaluate_splits, load_data
+from lightcnn.evaluation import evaluate_splits
 from lightcnn.exporting import examples_of, export
 from lightcnn.models import describe_layers, read_metadata
 from lightcnn.progress import ProgressBar
-from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, default_run_folder
+from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, default_run_folder, load_data
 from lightcnn.training import faces, images, speech
 from lightcnn.training.checkpoint import has_checkpoint
 from lightcnn.training.fitting import fit
