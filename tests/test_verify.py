@@ -184,7 +184,7 @@ def test_wrong_usage_is_2(call, arguments, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["embed", "verify", "convert"])
+@pytest.mark.parametrize("command", ["align", "embed", "verify", "convert"])
 def test_every_command_has_help(call, command):
     result = call(command, "--help")
     assert (result.code, result.err) == (0, "")

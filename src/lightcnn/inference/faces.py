@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
-from lightcnn.alignment import align
 from lightcnn.decoding import decode_picture, find_pictures, is_grey, open_picture
 from lightcnn.errors import DataError, ModelFileError
 from lightcnn.inference import Predictor, look_at, run_in_batches
+from lightcnn.inference.crops import cut_out
 from lightcnn.runtimes import Artifact
 
 __all__ = ["FacePredictor", "insightface_landmarks"]
@@ -159,8 +159,7 @@ class FacePredictor(Predictor):
         size = self.height, self.width
         if landmarks is not None:
             image = open_picture(path)
-            points = landmarks(image) if callable(landmarks) else landmarks
-            pixels = align(image.convert("L" if self.channels == 1 else "RGB"), points, **self._frame)
+            pixels = cut_out(image, landmarks, self.channels, **self._frame)
             before, grey, note = image.size, is_grey(image), ", aligned"
         else:
             picture = decode_picture(path, self._fitted, self.channels)
