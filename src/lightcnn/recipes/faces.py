@@ -33,4 +33,5 @@ RECIPE = Recipe(
     flip=True,
     image_size=144,
     crop_size=128,
+    calibration_fraction=0.1,
 )
