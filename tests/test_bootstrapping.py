@@ -187,17 +187,31 @@ def test_cleaned_data_are_the_pictures_with_the_decided_labels(finished, noisy):
         assert np.array_equal(after["y_test"], before["y_test"])
 
 
-@pytest.mark.parametrize("kept", [0, 1, -1])
-def test_decisions_that_were_changed_are_refused(finished, noisy, kept):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "",
+        lambda text: text.rpartition("\n")[0],
+        lambda text: text.replace(",keep\n", ",drop\n", 1),
+        lambda text: text.replace(",0.9", ",0.8", 1),
+        None,
+    ],
+    ids=["empty", "cut off", "a decision", "a probability", "gone"],
+)
+def test_decisions_that_were_changed_are_refused(finished, noisy, change):
     folder, _ = finished
-    path = folder / "decisions-1.csv"
+    path, summary = folder / "decisions-1.csv", (folder / "bootstrap.json").read_bytes()
     before = path.read_text()
-    path.write_text("".join(before.splitlines(keepends=True)[:kept]))
+    path.unlink()
+    if change is not None:
+        path.write_text(change(before))
+        assert path.read_text() != before
     try:
         with pytest.raises(RunError, match=r"decisions-1\.csv was changed after it was written.*--overwrite"):
             bootstrap(recipe(), folder, noisy[0], resume=True, quiet=True)
     finally:
         path.write_text(before)
+        (folder / "bootstrap.json").write_bytes(summary)
 
 
 def test_finished_rounds_are_not_trained_again(finished, noisy):
@@ -398,7 +412,8 @@ def test_a_network_of_fewer_classes_predicts_by_name(tmp_path, monkeypatch):
     data = load_images("arrays", write(tmp_path / "data.npz", [0, 1, 2] * 4, size=4), validation_fraction=0)
     scores = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
     predictor = SimpleNamespace(labels=["0", "2"], predict_arrays=lambda pictures: scores[pictures[:, 0, 0, 0] % 2])
-    monkeypatch.setattr(images, "Predictor", SimpleNamespace(load=lambda folder: predictor))
+    monkeypatch.setattr(images, "open_artifact", lambda model: predictor)
+    monkeypatch.setattr(images, "predictor_of", lambda artifact: artifact)
     bar = SimpleNamespace(track=lambda items, total, description: items)
     predicted, probabilities = images.classify(Run(tmp_path), data, data.train, np.array([1, 2, 4]), bar)
     assert predicted.tolist() == [0, 2, 2]
