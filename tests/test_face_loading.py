@@ -176,7 +176,7 @@ def test_all_pictures_can_be_the_test(tmp_path):
                for label, name in zip(whole.test.labels, names_of(whole.test), strict=True))  # fmt: skip
 
 
-@pytest.mark.parametrize(("count", "share", "strangers"), [(25, 0.1, 5), (60, 0.1, 6), (25, 0.5, 12)])
+@pytest.mark.parametrize(("count", "share", "strangers"), [(30, 0.1, 10), (60, 0.2, 12), (30, 0.5, 15)])
 def test_strangers_are_held_out_for_the_threshold(tmp_path, count, share, strangers):
     root = write_people(tmp_path, people(count))
     data, again, other = (
@@ -192,11 +192,11 @@ def test_strangers_are_held_out_for_the_threshold(tmp_path, count, share, strang
 
 
 def test_too_few_people_are_told_and_all_train(tmp_path):
-    data = load_faces(write_people(tmp_path, people(24)), image_size=20, test_fraction=0, calibration_fraction=0.3)
-    assert (data.calibration, len(data.labels)) == (None, 24)
+    data = load_faces(write_people(tmp_path, people(29)), image_size=20, test_fraction=0, calibration_fraction=0.4)
+    assert (data.calibration, len(data.labels)) == (None, 29)
     assert data.notes == [
-        "No threshold will be measured: it needs people whom training does not see, and 24 are too few to hold some "
-        "out: 25 are needed."
+        "No threshold will be measured: it needs people whom training does not see, and 29 are too few to hold some "
+        "out: 30 are needed."
     ]
 
 
@@ -218,9 +218,9 @@ def test_the_att_faces_have_a_protocol_of_their_own():
     assert "fitted into 36x36, black at the sides" in data.notes[0]
     with_strangers = load_faces(path, calibration_fraction=0.1, image_size=36)
     assert {name: len(np.unique(split.labels)) for name, split in with_strangers.splits.items()} == {
-        "train": 25,
-        "validation": 25,
-        "calibration": 5,
+        "train": 20,
+        "validation": 20,
+        "calibration": 10,
         "test": 10,
     }
     np.testing.assert_array_equal(with_strangers.test.labels, data.test.labels)

@@ -105,8 +105,8 @@ class Recipe:
         cutout: Pictures, faces: side in pixels of a square that is blanked at random; 0 for none.
         validation_fraction: Share held out of the training data, where it has no validation split.
         test_fraction: The same for the test split; of faces, the share of the people, whom training does not see.
-        calibration_fraction: Faces: share of the training's people who are held out to measure the threshold; 0 for
-            none, and no threshold.
+        calibration_fraction: Faces: share of the training's people who are held out to measure the threshold, at least
+            ten; 0 for none, and no threshold.
         image_size: Pictures in folders, faces: height and width in pixels.
         channels: Pictures in folders: 1, 3, or 0 to decide by the pictures. Faces: 1 (grey), 3 (RGB; for
             `light_cnn_v4` BGR), or 0 for those that the released network takes.
