@@ -59,7 +59,7 @@ def test_the_figures_are_told(tmp_path):
     assert "equal error rate on test, 2 genuine and 4 impostor pairs" in told
     assert f"{1 - figures['eer']:.2%}" in told
     assert "rank-1 identification, 2 identities" in told
-    assert ["1e-1", "too few impostor pairs"] in page.rows
+    assert ["TAR at FAR 10 %", "too few pairs of two people"] in page.rows
     assert "2 of 6 pairs are on the wrong side" in told
 
 

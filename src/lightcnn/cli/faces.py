@@ -293,12 +293,12 @@ def _verify_identities(
         _print_json(figures)
         return
     titles = {
-        "rank_1": "rank-1, closed set, %",
-        "dir_at_far": f"DIR at FAR {100 * figures['dir_far']:g} %, rank 1, %",
-        "vr_at_far": f"VR at FAR {100 * figures['vr_far']:g} %, %",
+        "rank_1": "rank-1, closed set",
+        "dir_at_far": f"DIR at FAR {100 * figures['dir_far']:g} %, rank 1",
+        "vr_at_far": f"VR at FAR {100 * figures['vr_far']:g} %",
     }
     rows = [
-        (title, *(["-"] * 3 if figures[key] is None else (f"{100 * value:.2f}" for value in figures[key].values())))
+        (title, *(["-"] * 3 if figures[key] is None else (f"{value:.2%}" for value in figures[key].values())))
         for key, title in titles.items()
     ]
     counts = f"{figures['pictures']:,} pictures of {figures['identities']:,} people, {figures['repeats']} trials"
