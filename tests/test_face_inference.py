@@ -12,6 +12,7 @@ from PIL import Image
 
 from lightcnn.alignment import align
 from lightcnn.errors import DataError, ModelFileError
+from lightcnn.exporting import export
 from lightcnn.inference import Predictor
 from lightcnn.inference import faces as inference
 from lightcnn.inference.faces import FacePredictor, insightface_landmarks
@@ -143,6 +144,23 @@ def test_the_artifact_of_a_run_or_a_file_has_the_same_digest_and_embeddings(tmp_
         rows = list(predictor.predict(files, flip=True))
         assert [row["changes"] for row in rows] == [row["changes"] for row in expected]
         assert close(*(np.stack([row["embedding"] for row in one]) for one in (rows, expected)))
+
+
+def test_the_onnx_file_beside_a_keras_file_is_used_if_it_was_made_of_it(tmp_path):
+    model = write_face_model(tmp_path / "faces.keras", threshold=0.4)
+    photo = save(tmp_path / "a.png", noise(0, 40, 40))
+    whole = Predictor.load(model)
+    (expected,) = whole.predict([photo])
+    exported = export(model).path
+    assert exported == tmp_path / "faces.onnx"
+    quick = Predictor.load(model)
+    assert quick._artifact.path == exported
+    assert (quick.digest, quick.threshold) == (whole.digest, 0.4)
+    assert close(next(quick.predict([photo]))["embedding"], expected["embedding"])
+    write_metadata(model, {**read_metadata(model), "threshold": 0.3})  # now it is another file's
+    assert (Predictor.load(model)._artifact.path, Predictor.load(model).threshold) == (model, 0.3)
+    exported.write_bytes(exported.read_bytes()[:99])
+    assert Predictor.load(model)._artifact.path == model
 
 
 def test_a_classifier_changes_neither_embedding_nor_digest():

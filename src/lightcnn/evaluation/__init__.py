@@ -12,11 +12,12 @@ from typing import Any
 
 from lightcnn.errors import RunError
 from lightcnn.evaluation import faces, images, speech
-from lightcnn.inference import Predictor
+from lightcnn.inference import predictor_of
 from lightcnn.models import write_metadata
 from lightcnn.progress import ProgressBar
 from lightcnn.reporting import write_report
 from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run
+from lightcnn.runtimes import open_artifact
 
 __all__ = ["evaluate", "evaluate_splits", "load_data"]
 
@@ -97,7 +98,7 @@ def evaluate(
 
 def _opened(run: Run) -> Any:
     """Opens a run's best model; one for faces with its classifier, which only its own people need."""
-    return faces.open_run(run) if run.recipe.task == FACES else Predictor.load(run.best_model)
+    return faces.open_run(run) if run.recipe.task == FACES else predictor_of(open_artifact(run.best_model))
 
 
 def load_data(recipe: Recipe, data_dir: Path | str | None, *, skip_bad_files: bool, bar: ProgressBar) -> Any:

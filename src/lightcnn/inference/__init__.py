@@ -20,7 +20,7 @@ from lightcnn.files import file_digest
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 from lightcnn.runtimes import Artifact, num_processors, open_artifact
 
-__all__ = ["Predictor", "look_at", "run_in_batches"]
+__all__ = ["Predictor", "look_at", "predictor_of", "run_in_batches"]
 
 _File = TypeVar("_File")
 _Decoded = TypeVar("_Decoded")
@@ -53,7 +53,8 @@ class Predictor(ABC):
         """Opens a run folder or a model file of any format.
 
         Of a run, `model.onnx` is used, so Keras is not imported. Where that is missing or belongs to another
-        `best.keras`, it is made first, once. A model that cannot be exported is run with Keras, with a warning.
+        `best.keras`, it is made first, once. A model that cannot be exported is run with Keras, with a warning. Of a
+        `.keras` file, the `.onnx` file of the same name beside it is used, if it was made of it (`lightcnn export`).
 
         Args:
             model: A run folder, or a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file.
@@ -69,14 +70,10 @@ class Predictor(ABC):
             RunError: If the folder is not a run's.
         """
         path = Path(model)
-        artifact = _open_run(Run.open(path), streams) if path.is_dir() else open_artifact(path, streams)
-        # A model that somebody saved with labels alone takes pictures.
-        task = artifact.metadata.get("task", IMAGES)
-        if task not in _PREDICTORS:
-            raise ModelFileError(f"{path} is for another task. Expected {', '.join(_PREDICTORS)}. Received: {task!r}")
-        module, name = _PREDICTORS[task]
-        predictor: Predictor = getattr(import_module(module), name)(artifact)
-        return predictor
+        if path.is_dir():
+            return predictor_of(_open_run(Run.open(path), streams))
+        twin = _open_exported(path, path.with_suffix(".onnx"), streams) if path.suffix == ".keras" else None
+        return predictor_of(twin or open_artifact(path, streams))
 
     @abstractmethod
     def predict(self, files: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
@@ -98,18 +95,45 @@ class Predictor(ABC):
         """
 
 
+def predictor_of(artifact: Artifact) -> Predictor:
+    """Returns the predictor for an artifact that is open, as its task needs.
+
+    Raises:
+        ModelFileError: If it is for another task, or does not say what its task needs.
+
+    Example:
+    >>> predictor_of(open_artifact("faces.keras")).threshold
+    0.41
+    """
+    # A model that somebody saved with labels alone takes pictures.
+    task = artifact.metadata.get("task", IMAGES)
+    if task not in _PREDICTORS:
+        raise ModelFileError(
+            f"{artifact.path} is for another task. Expected {', '.join(_PREDICTORS)}. Received: {task!r}"
+        )
+    module, name = _PREDICTORS[task]
+    predictor: Predictor = getattr(import_module(module), name)(artifact)
+    return predictor
+
+
+def _open_exported(model: Path, artifact: Path, streams: int) -> Artifact | None:
+    """Opens the ONNX file that was made of a `.keras` file, not a smaller form of it; None if there is none."""
+    if not (model.is_file() and artifact.is_file()):
+        return None
+    try:
+        opened = open_artifact(artifact, streams)
+    except (ModelFileError, MissingDependencyError):
+        return None  # one of another version, or of something else
+    made_of = opened.metadata["artifact"]
+    return opened if made_of["source_digest"] == file_digest(model) and made_of["quantize"] is None else None
+
+
 def _open_run(run: Run, streams: int) -> Artifact:
     """Opens a run's `model.onnx`, and makes it first if it is missing or not that of `best.keras`."""
     if not run.best_model.exists():
         raise ModelFileError(f"{run.best_model} does not exist: the run has not finished an epoch. Go on: --resume.")
-    try:
-        artifact = open_artifact(run.artifact, streams)
-    except (ModelFileError, MissingDependencyError):
-        pass  # there is none, or one of another version
-    else:
-        made_of = artifact.metadata["artifact"]
-        if made_of["source_digest"] == file_digest(run.best_model) and made_of["quantize"] is None:
-            return artifact
+    if exported := _open_exported(run.best_model, run.artifact, streams):
+        return exported
     from lightcnn.backends import import_backend
 
     import_backend()

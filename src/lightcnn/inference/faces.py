@@ -124,7 +124,7 @@ class FacePredictor(Predictor):
         if landmarks is not None and not self._frame:
             raise DataError(
                 "This model's file has no `alignment`: it was trained on pictures as they were, so landmarks are of no "
-                "use. Leave them out."
+                "use. Leave them out, or train on aligned pictures (`lightcnn align`)."
             )
         remaining = (
             zip(files, repeat(landmarks), strict=False)
