@@ -440,7 +440,7 @@ def test_tar_at_far_is_a_point_of_scikit_learns_roc():
         assert figures[f"tar_at_far_{far}"] == rates[accepted <= float(far)].max()
     assert [figures[f"tar_at_far_{far}"] for far in ("1e-4", "1e-5", "1e-6")] == [None] * 3
     assert figures["eer"] == pytest.approx(np.min(np.maximum(accepted, 1 - rates)), abs=2e-3)
-    assert "1e-4, 1e-5, 1e-6" in figures["notes"][0]
+    assert "TAR at FAR 0.01, 0.001, 0.0001 % cannot" in figures["notes"][0]
     assert figures["accuracy"] is figures["folds"] is None
 
 

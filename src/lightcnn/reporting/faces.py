@@ -33,7 +33,7 @@ def headline(figures: dict[str, Any], split: str) -> list[tuple[str, str]]:
         ("accuracy_at_eer", "100 % - EER, as the authors print it"),
         ("tar_at_far_1e-2", "TAR at FAR 1 %: genuine pairs accepted"),
         ("far", "impostors accepted at the model's threshold"),
-        ("frr", "genuine pairs refused there"),
+        ("frr", "genuine pairs refused at that threshold"),
         ("rank_1", f"rank-1 identification, {figures['identities']:,} identities"),
     )
     return [(f"{figures[key]:.2%}", text) for key, text in shown if figures.get(key) is not None]

@@ -114,7 +114,7 @@ def quiet_axes(axes: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Makes a table; a column whose cells are all numbers is aligned right."""
+    """Makes a table; a column whose cells are all numbers is aligned right. An empty head is left out."""
     cells = [[str(cell) for cell in row] for row in rows]
     numeric = [
         bool(cells) and all(row[column].replace(",", "").replace(".", "").rstrip(" %").isdigit() for row in cells)
@@ -131,7 +131,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
             + "</tr>"
         )
 
-    return f'<div class="scroll"><table>{line("th", head)}{"".join(line("td", row) for row in cells)}</table></div>'
+    top = line("th", head) if any(head) else ""
+    return f'<div class="scroll"><table>{top}{"".join(line("td", row) for row in cells)}</table></div>'
 
 
 def picture(pixels: NDArray[Any]) -> str:
@@ -165,7 +166,7 @@ def draw_det(axes: Any, misses: NDArray[Any], acceptances: NDArray[Any], *, miss
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{accepted}, %", ylabel=f"{missed}, %", aspect="equal")
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="lower right")
     quiet_axes(axes)
 
 
