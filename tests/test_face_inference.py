@@ -203,6 +203,16 @@ def test_others_are_resized_as_in_training_and_it_is_said(grey, tmp_path):
     assert cosine > 0.999
 
 
+def test_aligned_pictures_are_aligned_for_smaller_networks_too(grey, tmp_path):
+    photo = save(tmp_path / "a.png", noise(1, 144, 144))
+    (row,) = grey.predict([photo])
+    assert row["changes"] == ""
+    described = metadata()
+    del described["alignment"]  # trained on pictures as they were
+    (row,) = predictor_of(face_network(), described).predict([photo])
+    assert row["changes"] == "144x144 grey -> 32x32 grey, not aligned"
+
+
 @pytest.mark.parametrize("where", ["alignment", "input"])
 def test_the_model_file_may_name_another_training_size(where, tmp_path):
     described = metadata()

