@@ -168,9 +168,12 @@ def look_at(
     remaining = iter(files)
     pool = ThreadPoolExecutor(threads or num_processors())
     try:
-        group = [pool.submit(decode, file) for file in islice(remaining, size)]
+        # The filter of warnings belongs to the process: no thread decodes before it is set or while the caller has a row.
+        with ignore_picture_warnings():
+            group = [pool.submit(decode, file) for file in islice(remaining, size)]
+            wait(group)
         while group:
-            with ignore_picture_warnings():  # belongs to the process, so no thread decodes while the caller has a row
+            with ignore_picture_warnings():
                 decoded = [one.result() for one in group]
                 group = [pool.submit(decode, file) for file in islice(remaining, size)]
                 rows = compute(decoded)
