@@ -168,7 +168,7 @@ def look_at(
     remaining = iter(files)
     pool = ThreadPoolExecutor(threads or num_processors())
     try:
-        # The filter of warnings belongs to the process: no thread decodes before it is set or while the caller has a row.
+        # The filter of warnings is the process's: no thread decodes before it is set, or while the caller has a row.
         with ignore_picture_warnings():
             group = [pool.submit(decode, file) for file in islice(remaining, size)]
             wait(group)
