@@ -1,6 +1,7 @@
 """Bootstrapping: decisions as the paper's, cleaned data that training takes, rounds that go on after a kill."""
 
 import csv
+import hashlib
 import json
 import re
 from functools import partial
@@ -187,17 +188,34 @@ def test_cleaned_data_are_the_pictures_with_the_decided_labels(finished, noisy):
         assert np.array_equal(after["y_test"], before["y_test"])
 
 
-@pytest.mark.parametrize("kept", [0, 1, -1])
-def test_decisions_that_were_changed_are_refused(finished, noisy, kept):
+def test_decisions_that_were_changed_are_refused(finished, noisy):
     folder, _ = finished
-    path = folder / "decisions-1.csv"
+    path, summary = folder / "decisions-1.csv", (folder / "bootstrap.json").read_bytes()
     before = path.read_text()
-    path.write_text("".join(before.splitlines(keepends=True)[:kept]))
+    changed = before.replace(",0.9", ",0.8", 1)  # a probability: rows, labels and decisions are as they were
+    assert changed != before
+    path.write_text(changed)
     try:
         with pytest.raises(RunError, match=r"decisions-1\.csv was changed after it was written.*--overwrite"):
             bootstrap(recipe(), folder, noisy[0], resume=True, quiet=True)
     finally:
         path.write_text(before)
+        (folder / "bootstrap.json").write_bytes(summary)
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-1], lambda text: text.replace("keep", "drop", 1), None])
+def test_decisions_are_read_if_they_are_whole(tmp_path, change):
+    path = tmp_path / "decisions-1.csv"
+    path.write_text("file,label,predicted,probability,decision\na.png,ann,bob,0.9,relabel\nb.png,bob,bob,0.6,keep\n")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    predicted, decisions = bootstrapping._read_decisions(path, digest, ["ann", "bob"])
+    assert (predicted.tolist(), decisions.tolist()) == ([1, 1], ["relabel", "keep"])
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
+    with pytest.raises(RunError, match="Put the file back"):
+        bootstrapping._read_decisions(path, digest, ["ann", "bob"])
 
 
 def test_finished_rounds_are_not_trained_again(finished, noisy):
@@ -398,7 +416,8 @@ def test_a_network_of_fewer_classes_predicts_by_name(tmp_path, monkeypatch):
     data = load_images("arrays", write(tmp_path / "data.npz", [0, 1, 2] * 4, size=4), validation_fraction=0)
     scores = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
     predictor = SimpleNamespace(labels=["0", "2"], predict_arrays=lambda pictures: scores[pictures[:, 0, 0, 0] % 2])
-    monkeypatch.setattr(images, "Predictor", SimpleNamespace(load=lambda folder: predictor))
+    monkeypatch.setattr(images, "open_artifact", lambda model: predictor)
+    monkeypatch.setattr(images, "predictor_of", lambda artifact: artifact)
     bar = SimpleNamespace(track=lambda items, total, description: items)
     predicted, probabilities = images.classify(Run(tmp_path), data, data.train, np.array([1, 2, 4]), bar)
     assert predicted.tolist() == [0, 2, 2]

@@ -3,16 +3,18 @@
 import csv
 import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
-from test_face_training import eager, small_run, write_faces  # noqa: F401
+from test_face_training import eager, load_small, small_run, write_faces  # noqa: F401
 
 from lightcnn.datasets.faces.loading import load_faces
 from lightcnn.errors import RunError
 from lightcnn.evaluation import evaluate
 from lightcnn.evaluation.faces import PairScores, calibrate, draw_pairs, open_run, pair_figures, write_scores
+from lightcnn.inference import Predictor
 from lightcnn.models import load_model, read_metadata
 from lightcnn.runs import compare
 
@@ -32,6 +34,10 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+def names_of(split):
+    return [split.names[row] for row in split.rows]
+
+
 def scored(genuine, impostors):
     scores = np.array([*genuine, *impostors], float)
     same = np.arange(len(scores)) < len(genuine)
@@ -43,7 +49,7 @@ def test_the_figures_follow_from_the_scores(run):
     rows, figures = rows_of(run.scores), run.metrics["test"]
     assert len(rows) == 24 * 23 // 2 == figures["genuine"] + figures["impostors"]
     assert figures["genuine"] == 4 * 6 * 5 // 2
-    same = np.array([int(row["same"]) for row in rows])
+    same = np.array([row["same"] == "1" for row in rows])
     scores = np.array([float(row["score (higher = more alike)"]) for row in rows])
     for row in rows:
         first, second = (row[key].split("/")[-2] for key in ("file_a", "file_b"))
@@ -57,12 +63,14 @@ def test_the_figures_follow_from_the_scores(run):
     assert figures["tar_at_far_1e-3"] is None  # 216 impostor pairs cannot show it
     threshold = read_metadata(run.best_model)["threshold"]
     assert figures["threshold"] == threshold
-    assert figures["accuracy"] == pytest.approx(np.mean((scores >= threshold) == same), abs=0.01)
+    assert figures["far"] == pytest.approx(np.mean(scores[~same] >= threshold), abs=0.01)  # two pairs
+    assert figures["frr"] == pytest.approx(np.mean(scores[same] < threshold), abs=0.01)
+    assert "accuracy" not in figures  # it would be another one at another threshold
     assert (figures["images"], figures["identities"]) == (24, 4)
 
 
 def test_rank_1_is_the_nearest_of_first_pictures(run, people):
-    data = load_faces(people, validation_fraction=0.34, test_fraction=0.4, image_size=18)
+    data = load_small(people)
     pictures = data.test.take(slice(None))[:, 1:17, 1:17]
     embeddings = open_run(run).embed_arrays(pictures)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -78,7 +86,7 @@ def test_rank_1_is_the_nearest_of_first_pictures(run, people):
 
 def test_validation_tells_identities_apart(run, people):
     figures = run.metrics["validation"]
-    data = load_faces(people, validation_fraction=0.34, test_fraction=0.4, image_size=18)
+    data = load_small(people)
     logits = load_model(run.best_model).predict(
         data.validation.take(slice(None))[:, 1:17, 1:17].astype("float32"), verbose=0
     )
@@ -92,18 +100,33 @@ def test_validation_tells_identities_apart(run, people):
     assert figures["genuine"] == 6
 
 
-def test_the_threshold_is_that_of_validation_and_measured_once(run):
-    figures = run.metrics["validation"]
-    assert figures["threshold"] == figures["eer_threshold"] == read_metadata(run.best_model)["threshold"]
+def test_the_threshold_is_that_of_people_whom_training_did_not_see(run, people):
+    figures, metadata = run.metrics["calibration"], read_metadata(run.best_model)
+    strangers = {Path(name).parent.name for name in names_of(load_small(people).calibration)}
+    assert len(strangers) == 2
+    assert strangers.isdisjoint(metadata["labels"])
+    assert figures["threshold"] == figures["eer_threshold"] == metadata["threshold"]
+    told = "equal error rate of 2 people whom training did not see, 30 pairs of one of them and 36 of two"
+    assert metadata["threshold_from"] == told
+    # by hand, from the pictures alone
+    pictures = [path for person in strangers for path in sorted((people / person).iterdir())]
+    embeddings = {row["file"]: row["embedding"] for row in Predictor.load(run.folder).predict(pictures)}
+    unit = np.stack([embeddings[str(path)] / np.linalg.norm(embeddings[str(path)]) for path in pictures])
+    first, second = np.triu_indices(12, 1)
+    scores, same = (unit[first] * unit[second]).sum(axis=1), first // 6 == second // 6
+    refused, accepted = (scores[same] < metadata["threshold"]).mean(), (scores[~same] >= metadata["threshold"]).mean()
+    assert (refused + accepted) / 2 == pytest.approx(figures["eer"], abs=0.02)  # a pair of either kind
     again = evaluate(run, "validation", quiet=True)
-    assert again["threshold"] == figures["threshold"]
+    assert again["threshold"] == metadata["threshold"] != again["eer_threshold"]
     assert (run.folder / "scores-validation.csv").exists()
 
 
 def test_metrics_are_plain_json_and_compared(run):
     assert json.loads((run.folder / "metrics.json").read_text())["test"]["tar_at_far_1e-6"] is None
     (row,) = compare([run])
-    assert row["test_eer"]["mean"] == run.metrics["test"]["eer"]
+    for key in ("eer", "tar_at_far_1e-2"):
+        assert row[f"test_{key}"]["mean"] == run.metrics["test"][key]
+    assert "test_accuracy" not in row
 
 
 def test_other_people_are_all_the_test(run, tmp_path):
@@ -165,7 +188,7 @@ def test_figures_of_made_up_scores():
     assert (figures["genuine"], figures["impostors"]) == (4, 10)
     assert figures["tar_at_far_1e-1"] == 0.75
     assert figures["tar_at_far_1e-2"] is None
-    assert figures["accuracy"] == pytest.approx(12 / 14)
+    assert (figures["far"], figures["frr"]) == (0, 0.5)
     assert figures["eer"] == pytest.approx((0.25 + 0.3) / 2)  # the rates are closest where 1 of 4 and 3 of 10 are wrong
     assert figures["accuracy_at_eer"] == pytest.approx(1 - 0.275)
 
@@ -173,7 +196,7 @@ def test_figures_of_made_up_scores():
 def test_the_smallest_rate_that_pairs_can_show():
     figures = pair_figures(scored([0.9], np.linspace(0, 0.5, 1000)), None)
     assert [figures[f"tar_at_far_1e-{n}"] for n in range(1, 7)] == [1.0, 1.0, 1.0, None, None, None]
-    assert figures["accuracy"] == 1.0  # at the threshold of its own EER
+    assert (figures["threshold"], figures["far"], figures["frr"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(("genuine", "impostors"), [([0.5], []), ([], [0.5]), ([], [])])
@@ -182,7 +205,9 @@ def test_one_kind_of_pairs_has_no_error_rate(genuine, impostors):
     figures = pair_figures(pairs, None)
     assert figures["eer"] is None
     assert figures["tar_at_far_1e-1"] is None
-    assert "accuracy" not in figures
+    with_threshold = pair_figures(pairs, 0.5)
+    assert with_threshold["far"] == (1.0 if impostors else None)  # a score at the threshold is accepted
+    assert with_threshold["frr"] == (0.0 if genuine else None)
     assert calibrate(None, pairs) == {}
 
 

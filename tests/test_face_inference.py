@@ -12,6 +12,7 @@ from PIL import Image
 
 from lightcnn.alignment import align
 from lightcnn.errors import DataError, ModelFileError
+from lightcnn.exporting import export
 from lightcnn.inference import Predictor
 from lightcnn.inference import faces as inference
 from lightcnn.inference.faces import FacePredictor, insightface_landmarks
@@ -145,6 +146,23 @@ def test_the_artifact_of_a_run_or_a_file_has_the_same_digest_and_embeddings(tmp_
         assert close(*(np.stack([row["embedding"] for row in one]) for one in (rows, expected)))
 
 
+def test_the_onnx_file_beside_a_keras_file_is_used_if_it_was_made_of_it(tmp_path):
+    model = write_face_model(tmp_path / "faces.keras", threshold=0.4)
+    photo = save(tmp_path / "a.png", noise(0, 40, 40))
+    whole = Predictor.load(model)
+    (expected,) = whole.predict([photo])
+    exported = export(model).path
+    assert exported == tmp_path / "faces.onnx"
+    quick = Predictor.load(model)
+    assert quick._artifact.path == exported
+    assert (quick.digest, quick.threshold) == (whole.digest, 0.4)
+    assert close(next(quick.predict([photo]))["embedding"], expected["embedding"])
+    write_metadata(model, {**read_metadata(model), "threshold": 0.3})  # now it is another file's
+    assert (Predictor.load(model)._artifact.path, Predictor.load(model).threshold) == (model, 0.3)
+    exported.write_bytes(exported.read_bytes()[:99])
+    assert Predictor.load(model)._artifact.path == model
+
+
 def test_a_classifier_changes_neither_embedding_nor_digest():
     model = face_network(num_classes=5)
     without = keras.Model(model.input, model.get_layer("embedding").output)
@@ -183,6 +201,16 @@ def test_others_are_resized_as_in_training_and_it_is_said(grey, tmp_path):
     expected = embedding_of(grey, save(tmp_path / "once.png", smooth.astype(np.uint8)))
     cosine = row["embedding"] @ expected / np.linalg.norm(row["embedding"]) / np.linalg.norm(expected)
     assert cosine > 0.999
+
+
+def test_aligned_pictures_are_aligned_for_smaller_networks_too(grey, tmp_path):
+    photo = save(tmp_path / "a.png", noise(1, 144, 144))
+    (row,) = grey.predict([photo])
+    assert row["changes"] == ""
+    described = metadata()
+    del described["alignment"]  # trained on pictures as they were
+    (row,) = predictor_of(face_network(), described).predict([photo])
+    assert row["changes"] == "144x144 grey -> 32x32 grey, not aligned"
 
 
 @pytest.mark.parametrize("where", ["alignment", "input"])

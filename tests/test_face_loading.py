@@ -176,6 +176,30 @@ def test_all_pictures_can_be_the_test(tmp_path):
                for label, name in zip(whole.test.labels, names_of(whole.test), strict=True))  # fmt: skip
 
 
+@pytest.mark.parametrize(("count", "share", "strangers"), [(30, 0.1, 10), (60, 0.2, 12), (30, 0.5, 15)])
+def test_strangers_are_held_out_for_the_threshold(tmp_path, count, share, strangers):
+    root = write_people(tmp_path, people(count))
+    data, again, other = (
+        load_faces(root, image_size=20, test_fraction=0, calibration_fraction=share, seed=seed) for seed in (0, 0, 1)
+    )
+    held_out = persons_of(data, data.calibration)
+    assert len(held_out) == strangers
+    assert data.labels == data.identities[: count - strangers]
+    assert set(data.labels) == persons_of(data, data.train) == set(people(count)) - held_out
+    assert persons_of(data, data.validation) <= set(data.labels)
+    assert sum(len(split) for split in data.splits.values()) == 4 * count
+    assert persons_of(again, again.calibration) == held_out != persons_of(other, other.calibration)
+
+
+def test_too_few_people_are_told_and_all_train(tmp_path):
+    data = load_faces(write_people(tmp_path, people(29)), image_size=20, test_fraction=0, calibration_fraction=0.4)
+    assert (data.calibration, len(data.labels)) == (None, 29)
+    assert data.notes == [
+        "No threshold will be measured: it needs people whom training does not see, and 29 are too few to hold some "
+        "out: 30 are needed."
+    ]
+
+
 def test_the_att_faces_have_a_protocol_of_their_own():
     path = real_file("data/orl_faces.npz")
     data = load_faces(path, validation_fraction=0.2, test_fraction=0.5, image_size=36)
@@ -192,6 +216,15 @@ def test_the_att_faces_have_a_protocol_of_their_own():
     np.testing.assert_array_equal(shown[:, 3:33], inner)  # 92 of 112 columns, in the middle
     assert not shown[:, :3].any()
     assert "fitted into 36x36, black at the sides" in data.notes[0]
+    with_strangers = load_faces(path, calibration_fraction=0.1, image_size=36)
+    assert {name: len(np.unique(split.labels)) for name, split in with_strangers.splits.items()} == {
+        "train": 20,
+        "validation": 20,
+        "calibration": 10,
+        "test": 10,
+    }
+    np.testing.assert_array_equal(with_strangers.test.labels, data.test.labels)
+    assert persons_of(with_strangers, with_strangers.calibration) < set(data.labels)
 
 
 def test_the_centre_of_an_aligned_picture():

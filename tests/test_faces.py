@@ -439,6 +439,14 @@ def test_a_name_that_two_pictures_share_is_nobodys(tmp_path):
     assert landmarks_of([tmp_path / "ann" / "1.jpg"] * 2, source).shape == (2, 5, 2)  # one picture, twice
 
 
+def test_the_end_of_a_path_is_enough_where_no_two_share_it(tmp_path):
+    source = write(tmp_path / "faces.csv", f"ann/1.jpg,{ROW}\nbob/1.jpg,22{ROW[2:]}\n")
+    files = ["somewhere/bob/1.jpg", "somewhere/ann/1.jpg"]
+    assert landmarks_of(files, source)[:, 0, 0].tolist() == [22, 30]
+    with pytest.raises(BadFilesError, match="2 files could not be read"):
+        landmarks_of(["somewhere/ann/1.jpg", "elsewhere/ann/1.jpg"], source)
+
+
 def test_five_lines_find_their_pictures(tmp_path):
     (tmp_path / "marks" / "ann").mkdir(parents=True)
     write(tmp_path / "marks" / "ann" / "1.5pt", FIVE)

@@ -51,6 +51,7 @@ SPEECH_BOUNDS = {
 }
 FACE_BOUNDS = {
     "crop_size": (16, 4096),
+    "calibration_fraction": (0, 0.9),
     "classifier_multiplier": (0, 1_000),
     "bias_multiplier": (0, 1_000),
     "clip_norm": (0, 1e9),

@@ -186,10 +186,9 @@ def test_another_seed_gives_another_model(whole, data, tmp_path):
 
 
 def test_the_best_epoch_is_chosen_on_validation(whole):
-    accuracies = [float(row["val_accuracy"]) for row in history(whole)]
-    best = accuracies.index(max(accuracies))
-    assert whole.metrics["validation"]["accuracy"] == pytest.approx(accuracies[best], abs=1e-6)
-    assert read_metadata(whole.best_model)["epoch"] == best + 1
+    best = max(whole.history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert whole.metrics["validation"]["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-6)
+    assert read_metadata(whole.best_model)["epoch"] == best["epoch"]
 
 
 def test_the_learning_rate_follows_one_cycle(whole):
@@ -202,13 +201,14 @@ def test_the_learning_rate_follows_one_cycle(whole):
     ("history_", "monitor", "best"),
     [
         ([(3.0, 0.5), (1.0, 0.4), (1.0, 0.6)], "loss", 2),
-        ([(3.0, 0.5), (1.0, 0.6), (2.0, 0.6)], "accuracy", 2),
+        ([(3.0, 0.5), (2.0, 0.6), (1.0, 0.6), (1.0, 0.6)], "accuracy", 3),
+        ([(math.nan, 0.6), (2.0, 0.6), (0.1, 0.5)], "accuracy", 2),
         ([(math.nan, 0.5), (9.0, 0.4)], "loss", 2),
         ([(math.nan, 0.9), (9.0, 0.4)], "accuracy", 2),
         ([(math.inf, 0.9), (9.0, 0.4)], "accuracy", 2),
     ],
 )
-def test_an_epoch_without_a_finite_loss_is_never_the_best(history_, monitor, best):
+def test_the_best_epoch_of_equal_ones_and_of_those_without_a_finite_loss(history_, monitor, best):
     rows = [{"val_loss": loss, "val_accuracy": accuracy} for loss, accuracy in history_]
     assert checkpoint.State(rows).best_epoch(monitor) == best
 

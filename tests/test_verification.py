@@ -25,7 +25,6 @@ from lightcnn.metrics import (
     mean_minus_std,
     pair_scores,
     search,
-    set_similarity,
     tar_at_far,
     verification_accuracy,
 )
@@ -103,19 +102,11 @@ def test_pairs_are_the_same_in_pieces(orl, orl_embeddings, monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_two_sets_have_the_mean_of_all_their_pairs(orl_embeddings):
-    first, second = orl_embeddings[:7], orl_embeddings[10:15]
-    assert set_similarity(first, second) == pytest.approx(sklearn_cosine(first, second).mean(), abs=1e-6)
-    assert set_similarity([[2.0, 0.0]], [[3.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]) == pytest.approx(0)
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: cosine_similarity(np.ones((3, 4)), np.ones((2, 4))),
         lambda: cosine_similarity(np.ones(4), np.ones(4)),
-        lambda: set_similarity(np.ones((3, 4)), np.ones((2, 5))),
-        lambda: set_similarity(np.ones((0, 4)), np.ones((2, 4))),
         lambda: pair_scores(np.ones((3, 4)), [0, 1]),
     ],
 )

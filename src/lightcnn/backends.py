@@ -98,7 +98,7 @@ def set_seed(seed: int) -> None:
         tensorflow.config.experimental.enable_op_determinism()
 
 
-_PURPOSES = ("validation", "test", "order", "augmentation")
+_PURPOSES = ("validation", "test", "order", "augmentation", "calibration")
 
 
 def random_stream(seed: int, purpose: str, *position: int) -> np.random.Generator:
@@ -106,7 +106,7 @@ def random_stream(seed: int, purpose: str, *position: int) -> np.random.Generato
 
     Args:
         seed: The run's seed.
-        purpose: `"validation"` or `"test"` (which pictures are held out), `"order"` or `"augmentation"`.
+        purpose: `"validation"`, `"test"` or `"calibration"` (who and what is held out), `"order"` or `"augmentation"`.
         *position: Where: the epoch, the batch.
 
     Returns:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.bootstrapping import faces, images
 from lightcnn.errors import DataError, RecipeError, RunError
-from lightcnn.files import atomic_write, write_json
+from lightcnn.files import atomic_write, file_digest, write_json
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, default_run_folder, load_data
 from lightcnn.training import train
@@ -118,6 +118,8 @@ def bootstrap(
     those figures, in its own folder, look better than they are. A published data set with wrong labels is none any
     more, so give it as `arrays`.
 
+    Models for faces get no threshold: on wrong labels it would be wrong.
+
     Wrong labels make a network unsure: with a share q of them, label smoothing s and the right capacity, it gives the
     right class little more than (1 - q)(1 - s). A threshold above that relabels next to nothing, and drops instead.
 
@@ -130,7 +132,8 @@ def bootstrap(
         run_dir: The folder of all rounds; None for `runs/<recipe>-bootstrap/<time>`. It gets `round-0`, `round-1` ...
             (a run each), `decisions-1.csv` ... (`file, label, predicted, probability, decision`, a row a training
             example), `cleaned-1.npz` ... (pictures: what `train arrays` takes) or `cleaned-1.txt` ... (faces: the list
-            `path label` that `train faces` takes) and `bootstrap.json` (what is returned).
+            `path label` that `train faces` takes) and `bootstrap.json` (the settings, the SHA-256 of each table of
+            decisions, and what is returned).
         data_dir: Where the data are, as for `train`.
         threshold: The probability that a prediction must exceed to replace a label.
         rounds: How often to clean and train again.
@@ -169,7 +172,8 @@ def bootstrap(
         raise RecipeError(
             f"Bootstrapping is for {' and '.join(_TASKS)}. Received: {recipe.name}, a recipe of {recipe.task}"
         )
-    task, recipe = _TASKS[recipe.task], resolve(recipe)
+    # A threshold that was measured on wrong labels would be wrong, so nobody is held out for one.
+    task, recipe = _TASKS[recipe.task], replace(resolve(recipe), calibration_fraction=0.0)
     rules = {"threshold": threshold, "agreeing": agreeing, "disagreeing": disagreeing}
     settings = {**rules, "from_original": from_original, "new_weights": new_weights}
     splits = ("validation",) if validation_only else ("validation", "test")
@@ -178,12 +182,12 @@ def bootstrap(
     with Run.claim(folder, recipe, resume=resume, overwrite=overwrite) as whole:
         with ProgressBar(quiet) as bar:
             bar.say(str(whole.folder))
-            if resume:
-                _check_settings(whole.folder, settings)
+            digests = _resumed(whole.folder, settings) if resume else {}
             data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
             task.check(data)
         if not resume:
             whole.start(recipe)
+        summary = whole.folder / _SUMMARY
         rows: list[dict[str, Any]] = []
         run, state, own, source = whole, _all_of(data), recipe, data_dir
         counts: dict[str, int | None] = dict.fromkeys(_PAST.values())
@@ -193,8 +197,13 @@ def bootstrap(
                 own, source = task.cleaned_recipe(recipe), whole.folder / f"cleaned-{number}{task.SUFFIX}"
                 own = own if new_weights else replace(own, initial_weights=str(run.folder))
                 state = _all_of(data) if from_original else state
+                table = whole.folder / f"decisions-{number}.csv"
                 with ProgressBar(quiet) as bar:
-                    state, counts = _clean(task, run, data, state, source, rules, bar)
+                    state, counts = _clean(task, run, data, state, table, digests.get(table.name), rules, bar)
+                digests[table.name] = file_digest(table)
+                write_json(summary, {"settings": settings, "decisions": digests, "rounds": rows})
+                if not source.exists():
+                    task.write_cleaned(source, data, *state)
             run = train(
                 own,
                 whole.folder / name,
@@ -210,17 +219,18 @@ def bootstrap(
             gone = np.setdiff1d(np.arange(len(data.labels)), state.labels)
             row = {"round": number, "run": name, "examples": len(state.labels), **counts}
             rows.append({**row, "lost": [data.labels[index] for index in gone], **figures})
-            write_json(whole.folder / _SUMMARY, {"settings": settings, "rounds": rows})
+            write_json(summary, {"settings": settings, "decisions": digests, "rounds": rows})
     return rows
 
 
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Checks that rounds that stand in a folder were made with the same settings."""
+def _resumed(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """Checks that rounds that stand in a folder were made with the same settings; returns their tables' digests."""
     path = folder / _SUMMARY
     if not path.exists():
-        return  # killed in round 0, which they have no effect on
+        return {}  # killed in round 0, which they have no effect on
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        before, digests = content["settings"], dict(content.get("decisions", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error}. Start again with --overwrite.") from error
     if changed := [key for key in settings if before.get(key) != settings[key]]:
@@ -228,6 +238,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         raise RunError(
             f"{folder} was begun with other settings: {told}. Resume it with its own, or use another folder."
         )
+    return digests
 
 
 class _State(NamedTuple):
@@ -242,12 +253,21 @@ def _all_of(data: Any) -> _State:
 
 
 def _clean(
-    task: Any, run: Run, data: Any, state: _State, cleaned: Path, rules: dict[str, Any], bar: ProgressBar
+    task: Any,
+    run: Run,
+    data: Any,
+    state: _State,
+    table: Path,
+    digest: str | None,
+    rules: dict[str, Any],
+    bar: ProgressBar,
 ) -> tuple[_State, dict[str, int | None]]:
-    """Decides on the examples of `state` with the network of `run`, and writes the decisions and what they leave."""
-    table = cleaned.with_name(f"decisions-{cleaned.stem.rpartition('-')[2]}.csv")
-    if done := cleaned.exists():  # it is written after the table, so both are whole
-        predicted, decisions = _read_decisions(table, data.labels, state.labels)
+    """Decides on the examples of `state` with the network of `run`, and writes the table of the decisions.
+
+    If its digest is known, they were made before, and are read.
+    """
+    if digest is not None:
+        predicted, decisions = _read_decisions(table, digest, data.labels)
     else:
         predicted, probabilities = task.classify(run, data, data.train, state.positions, bar)
         decisions = decide(state.labels, predicted, probabilities, **rules)
@@ -269,8 +289,6 @@ def _clean(
             "lower threshold, or train better: more epochs, no label smoothing. "
             f"Received: threshold={rules['threshold']}"
         )
-    if not done:
-        task.write_cleaned(cleaned, data, cleaner.positions, cleaner.labels)
     return cleaner, counts
 
 
@@ -294,21 +312,17 @@ def _write_decisions(
         text.detach()
 
 
-def _read_decisions(
-    path: Path, labels: Sequence[str], before: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Returns the predicted labels and the decisions of a table that was written before, on the labels `before`."""
-    places = {name: place for place, name in enumerate(labels)}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = [(places[row["label"]], places[row["predicted"]], row["decision"]) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise RunError(f"{path} is damaged: {error}. Start again with --overwrite.") from error
-    if [label for label, *_ in table] != before.tolist() or {one for *_, one in table} - set(_PAST):
+def _read_decisions(path: Path, digest: str, labels: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Returns the predicted labels and the decisions of a table that was written before."""
+    found = file_digest(path) if path.is_file() else "no file"
+    if found != digest:
         raise RunError(
-            f"{path} was changed after it was written: expected a row for each of {len(before):,} examples, with its "
-            f"label and one of {', '.join(_PAST)}. Received: {len(table):,} rows. Put the file back, or start again "
-            "with --overwrite."
+            f"{path} was changed after it was written, and the rounds after it would not be those of its decisions. "
+            f"Expected: SHA-256 {digest[:12]}... Received: {found[:12]}... Put the file back, or start again with "
+            "--overwrite; to train on labels of your own, use `lightcnn train` on a list or array file."
         )
-    _, predicted, decisions = zip(*table, strict=True)
+    places = {name: place for place, name in enumerate(labels)}
+    with path.open(newline="", encoding="utf-8") as file:
+        table = [(places[row["predicted"]], row["decision"]) for row in csv.DictReader(file)]
+    predicted, decisions = zip(*table, strict=True)
     return np.array(predicted, np.int64), np.array(decisions)

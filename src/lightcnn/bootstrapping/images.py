@@ -14,9 +14,10 @@ from lightcnn.bootstrapping.predictions import predict_labels
 from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import DataError
 from lightcnn.files import atomic_write
-from lightcnn.inference import Predictor
+from lightcnn.inference import predictor_of
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import Recipe, Run
+from lightcnn.runtimes import open_artifact
 
 __all__ = ["FEWEST", "SUFFIX", "check", "classify", "cleaned_recipe", "figures", "write_cleaned"]
 
@@ -59,7 +60,7 @@ def classify(
     Returns:
         The most probable labels, `(pictures,)` int64, positions in `data.labels`, and their probabilities, float32.
     """
-    predictor: Any = Predictor.load(run.best_model)
+    predictor: Any = predictor_of(open_artifact(run.best_model))
     places = {name: place for place, name in enumerate(data.labels)}
     known = np.array([places[name] for name in predictor.labels])
     return predict_labels(predictor.predict_arrays, known, split, positions, bar)

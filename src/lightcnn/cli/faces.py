@@ -14,15 +14,15 @@ from lightcnn.cli.files import load_predictor
 from lightcnn.cli.group import PATH, common, main
 from lightcnn.cli.tables import print_table
 
-__all__ = ["embed", "verify"]
+__all__ = ["embed", "identity_of", "landmark_options", "landmark_source", "pictures_of", "root_of", "verify"]
 
 _MOST_CHANGES = 5  # kinds of conversion that are told one by one
+_FLIP = click.option("--flip", is_flag=True, help="Add the embedding of the mirror image.")
 
 
-def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say how pictures are looked at."""
+def landmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say where landmarks come from; `landmark_source` reads them."""
     for option in (
-        click.option("--flip", is_flag=True, help="Add the embedding of the mirror image."),
         click.option("--insightface-crops", is_flag=True, help="Pictures are cut as insightface does: align them."),
         click.option("--detect", is_flag=True, help="Find landmarks; the largest face counts. Needs lightcnn[faces]."),
         click.option("--landmarks", type=PATH, help="Five points a picture to align by: CSV, JSON, .5pt or a folder."),
@@ -36,7 +36,8 @@ def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("files", nargs=-1)
 @click.option("--output", type=PATH, required=True, help="The .npz file to write.")
 @click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
-@_looking
+@landmark_options
+@_FLIP
 @common
 def embed(
     model: Path,
@@ -60,27 +61,26 @@ def embed(
         raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
     if output.suffix != ".npz":
         raise click.BadParameter(f"embeddings are written as .npz, received {output}.", param_hint="--output")
-    _one_at_most(landmarks=landmarks, detect=detect, insightface_crops=insightface_crops)
+    source = landmark_source(landmarks, detect, insightface_crops)
 
     from lightcnn.errors import DataError
     from lightcnn.progress import ProgressBar
 
     predictor = _load(model, names)
-    found, identities, empty = _find(names)
+    found, places, empty = pictures_of(names)
     if not found:
         raise DataError("There is no picture to embed.")
 
     from lightcnn.verification import embed as embed_files
     from lightcnn.verification import save_gallery
 
-    folders = [name for name in names if Path(name).is_dir()]
     with ProgressBar(quiet) as bar:
         gallery = embed_files(
             predictor,
             found,
-            identities,
-            landmarks=_source(landmarks, detect, insightface_crops),
-            data_dir=folders[0] if len(folders) == 1 else None,
+            [identity_of(place) for place in places],
+            landmarks=source,
+            data_dir=root_of(names),
             flip=flip,
             track=bar.track,
         )
@@ -98,18 +98,18 @@ def embed(
         sys.exit(1)
 
 
-def _find(names: list[str]) -> tuple[list[str], list[str], int]:
-    """Lists the pictures of files and folders, and who is shown: the sub-folder's name; counts the empty folders."""
+def pictures_of(names: list[str]) -> tuple[list[str], list[Path], int]:
+    """Lists the pictures of files and folders, and each one's place in its folder; counts the folders without any."""
     from lightcnn.decoding import list_pictures
     from lightcnn.errors import DataError
 
     found: list[str] = []
-    identities: list[str] = []
+    places: list[Path] = []
     empty = 0
     for name in names:
         if not Path(name).is_dir():
             found.append(name)
-            identities.append("")
+            places.append(Path(Path(name).name))
             continue
         try:
             pictures = [path.relative_to(name) for path in list_pictures(Path(name))[0]]
@@ -118,8 +118,19 @@ def _find(names: list[str]) -> tuple[list[str], list[str], int]:
             click.echo(str(error), err=True)
             continue
         found += [f"{name.rstrip('/')}/{path}" for path in pictures]
-        identities += [path.parts[0] if len(path.parts) > 1 else "" for path in pictures]
-    return found, identities, empty
+        places += pictures
+    return found, places, empty
+
+
+def root_of(names: list[str]) -> str | None:
+    """Returns the folder that a list of landmarks is relative to: the only one that is named, if any."""
+    folders = [name for name in names if Path(name).is_dir()]
+    return folders[0] if len(folders) == 1 else None
+
+
+def identity_of(place: Path) -> str:
+    """Returns who a picture shows: its sub-folder's name, or an empty text."""
+    return place.parts[0] if len(place.parts) > 1 else ""
 
 
 @main.command()
@@ -137,7 +148,8 @@ def _find(names: list[str]) -> tuple[list[str], list[str], int]:
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the trials of --identities.")
 @click.option("--output", type=PATH, help="With --pairs: write the scores as CSV.")
 @click.option("--report", type=PATH, help="With --pairs: write a report as HTML.")
-@_looking
+@landmark_options
+@_FLIP
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @common
 def verify(
@@ -166,7 +178,6 @@ def verify(
     --identities, and any number with --gallery.
     """
     _one_at_most(pairs=pairs, identities=identities, gallery=gallery)
-    _one_at_most(landmarks=landmarks, detect=detect, insightface_crops=insightface_crops)
     if pairs or identities:
         if images:
             raise click.UsageError(f"--pairs and --identities name the pictures. Received besides: {images[0]}")
@@ -186,8 +197,9 @@ def verify(
     if not identities and (_is_given("repeats") or _is_given("seed")):
         raise click.UsageError("--repeats and --seed go with --identities.")
 
+    options = {"landmarks": landmark_source(landmarks, detect, insightface_crops), "flip": flip}
+
     predictor = _load(model, None if pairs or identities else images)
-    options = {"landmarks": _source(landmarks, detect, insightface_crops), "flip": flip}
 
     from lightcnn.progress import ProgressBar
 
@@ -281,12 +293,12 @@ def _verify_identities(
         _print_json(figures)
         return
     titles = {
-        "rank_1": "rank-1, closed set, %",
-        "dir_at_far": f"DIR at FAR {100 * figures['dir_far']:g} %, rank 1, %",
-        "vr_at_far": f"VR at FAR {100 * figures['vr_far']:g} %, %",
+        "rank_1": "rank-1, closed set",
+        "dir_at_far": f"DIR at FAR {100 * figures['dir_far']:g} %, rank 1",
+        "vr_at_far": f"VR at FAR {100 * figures['vr_far']:g} %",
     }
     rows = [
-        (title, *(["-"] * 3 if figures[key] is None else (f"{100 * value:.2f}" for value in figures[key].values())))
+        (title, *(["-"] * 3 if figures[key] is None else (f"{value:.2%}" for value in figures[key].values())))
         for key, title in titles.items()
     ]
     counts = f"{figures['pictures']:,} pictures of {figures['identities']:,} people, {figures['repeats']} trials"
@@ -351,8 +363,9 @@ def _load(model: Path, names: Sequence[str] | None) -> Any:
     return predictor
 
 
-def _source(landmarks: Path | None, detect: bool, insightface_crops: bool) -> Any:
+def landmark_source(landmarks: Path | None, detect: bool, insightface_crops: bool) -> Any:
     """Returns where landmarks come from: a list, a function from a picture, or None."""
+    _one_at_most(landmarks=landmarks, detect=detect, insightface_crops=insightface_crops)
     if insightface_crops:
         from lightcnn.inference.faces import insightface_landmarks
 

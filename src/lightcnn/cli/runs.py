@@ -203,6 +203,7 @@ _COLUMNS = (
     ("test_loss", "test loss", 1, 4),
     ("validation_eer", "validation EER, %", 100, 2),
     ("test_eer", "test EER, %", 100, 2),
+    ("test_tar_at_far_1e-2", "test TAR, % (FAR 1 %)", 100, 2),
     ("test_min_dcf", "test min DCF", 1, 4),
     ("test_min_tdcf", "test min t-DCF", 1, 4),
     ("train_seconds", "seconds", 1, 0),

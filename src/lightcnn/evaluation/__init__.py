@@ -12,18 +12,19 @@ from typing import Any
 
 from lightcnn.errors import RunError
 from lightcnn.evaluation import faces, images, speech
-from lightcnn.inference import Predictor
+from lightcnn.inference import predictor_of
 from lightcnn.models import write_metadata
 from lightcnn.progress import ProgressBar
 from lightcnn.reporting import write_report
 from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, load_data
+from lightcnn.runtimes import open_artifact
 
 __all__ = ["evaluate", "evaluate_splits", "load_data"]
 
 # how a task measures a split and writes the scores
 _TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
-# what is measured on validation and kept in the model file
-_CALIBRATED = {SPEECH: "calibration", FACES: "threshold"}
+# the split that something is measured on that the model file keeps, and its key there
+_CALIBRATED = {SPEECH: ("validation", "calibration"), FACES: ("calibration", "threshold")}
 
 
 def evaluate(
@@ -97,7 +98,7 @@ def evaluate(
 
 def _opened(run: Run) -> Any:
     """Opens a run's best model; one for faces with its classifier, which only its own people need."""
-    return faces.open_run(run) if run.recipe.task == FACES else Predictor.load(run.best_model)
+    return faces.open_run(run) if run.recipe.task == FACES else predictor_of(open_artifact(run.best_model))
 
 
 def evaluate_splits(
@@ -127,16 +128,16 @@ def _measure_own(
     """Returns the figures by split, and the scores of the last one."""
     task, figures = _TASKS[run.recipe.task], dict[str, Any]()
     predictor = _opened(run)
+    calibrated_on, kept = _CALIBRATED.get(run.recipe.task, ("", ""))
     for name in splits:
         figures[name], scores = task.measure(predictor, data, name, bar)
-        kept = _CALIBRATED.get(run.recipe.task)
-        if name == "validation" and kept is not None and kept not in predictor.metadata:
+        if name == calibrated_on and kept not in predictor.metadata:
             run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when it is asked for
             write_metadata(run.best_model, {**predictor.metadata, **task.calibrate(data.split(name), scores)})
             predictor = _opened(run)
             figures[name] = task.figures_of(predictor, data, name, scores)
             if (figures[name]["eer"] or 0) > 0.5:
-                bar.say("Note: an EER above 50 % on validation: the model learned nothing that holds there.")
+                bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
     metrics_of_run = {**known, **figures}
     run.write_metrics(metrics_of_run)
     # The test split's scores are the run's; those of other splits get a name of their own.

@@ -98,7 +98,7 @@ def measure(
     split = data.split(name)
     embeddings = np.empty((len(split), predictor.features), np.float32)
     losses, right = np.empty(len(split)), np.empty(len(split), bool)
-    is_known = name != "test"
+    is_known = name in ("train", "validation")
     starts = range(0, len(split), _BATCH)
     for start in bar.track(starts, len(starts), f"Evaluating on {name}"):
         rows = slice(start, start + _BATCH)
@@ -190,47 +190,55 @@ def _rank_1(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float
 
 def figures_of(predictor: FacePredictor, data: FaceDataset, name: str, scored: PairScores) -> dict[str, Any]:
     """Returns the figures of a split from its scores, with the predictor's threshold."""
-    return {**scored.known, **pair_figures(scored, predictor.threshold, judged=name == "test")}
+    return {**scored.known, **pair_figures(scored, predictor.threshold)}
 
 
-def pair_figures(scored: PairScores, threshold: float | None, judged: bool = True) -> dict[str, Any]:
+def pair_figures(scored: PairScores, threshold: float | None) -> dict[str, Any]:
     """Returns the figures of verification as plain JSON types; fractions, never per cent.
 
     Args:
         scored: The scores.
         threshold: The model's; pairs at or above it are taken for one person.
-        judged: Whether `accuracy` is that of pairs at the threshold (or, without one, at that of the EER).
 
     Returns:
         `genuine` and `impostors` (numbers of pairs); `eer`, `eer_threshold`, and `accuracy_at_eer`, the authors'
-        "100 % - EER"; `tar_at_far_1e-1` to `tar_at_far_1e-6`. A figure that there are too few pairs for is None.
+        "100 % - EER"; `tar_at_far_1e-1` to `tar_at_far_1e-6`; `threshold`, and what it gives here, `far` and `frr`, the
+        shares of impostors that it accepts and of genuine pairs that it refuses. What cannot be measured is None.
     """
     measured: dict[str, Any] = dict.fromkeys(_RATES)
     if scored.same.any() and not scored.same.all():
         measured = verification_figures(scored.scores, scored.same)
-    figures: dict[str, Any] = {
-        "genuine": int(scored.same.sum()),
-        "impostors": int((~scored.same).sum()),
+    genuine, impostors = scored.scores[scored.same], scored.scores[~scored.same]
+    return {
+        "genuine": len(genuine),
+        "impostors": len(impostors),
         **{key: measured[key] for key in _RATES},
         "threshold": threshold,
+        "far": float((impostors >= threshold).mean()) if threshold is not None and len(impostors) else None,
+        "frr": float((genuine < threshold).mean()) if threshold is not None and len(genuine) else None,
     }
-    used = measured["eer_threshold"] if threshold is None else threshold
-    if judged and used is not None:
-        figures["accuracy"] = float(((scored.scores >= used) == scored.same).mean())
-    return figures
 
 
 def calibrate(split: Split, scored: PairScores) -> dict[str, Any]:
-    """Returns what a model file keeps of its validation pairs: the threshold of their equal error rate."""
-    threshold = pair_figures(scored, None)["eer_threshold"]
-    if threshold is None:
+    """Returns what a model file keeps of the pairs of people whom training did not see: where both errors are equal."""
+    figures = pair_figures(scored, None)
+    if figures["eer_threshold"] is None:
         return {}
-    return {"threshold": threshold, "threshold_from": "equal error rate on validation, of people in training"}
+    people = f"{len(np.unique(split.labels))} people whom training did not see"
+    pairs = f"{figures['genuine']:,} pairs of one of them and {figures['impostors']:,} of two"
+    return {"threshold": figures["eer_threshold"], "threshold_from": f"equal error rate of {people}, {pairs}"}
 
 
 def told(figures: dict[str, Any]) -> str:
     """Returns the figures that a line of progress has room for."""
-    shown = (("accuracy", "accuracy"), ("eer", "EER"), ("tar_at_far_1e-2", "TAR at FAR 1 %"), ("rank_1", "rank-1"))
+    shown = (
+        ("accuracy", "accuracy"),
+        ("eer", "EER"),
+        ("tar_at_far_1e-2", "TAR at FAR 1 %"),
+        ("rank_1", "rank-1"),
+        ("far", "FAR at the threshold"),
+        ("frr", "FRR"),
+    )
     told = ", ".join(f"{text} {figures[key]:.2%}" for key, text in shown if figures.get(key) is not None)
     return told or "no figure: it needs two pictures of one person, and two people"
 
@@ -243,5 +251,5 @@ def write_scores(path: Path, split: Split, scored: PairScores, labels: tuple[str
     names = [split.names[row] for row in split.rows]
     columns = (column[:_MOST_ROWS].tolist() for column in (scored.first, scored.second, scored.same, scored.scores))
     for first, second, same, score in zip(*columns, strict=True):
-        writer.writerow([names[first], names[second], int(same), f"{score:.6g}"])
+        writer.writerow([names[first], names[second], int(same), f"{score:.9g}"])
     write_text(path, text.getvalue())

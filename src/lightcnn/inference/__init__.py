@@ -20,7 +20,7 @@ from lightcnn.files import file_digest
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 from lightcnn.runtimes import Artifact, has_runtime, num_processors, open_artifact
 
-__all__ = ["Predictor", "look_at", "run_in_batches"]
+__all__ = ["Predictor", "look_at", "predictor_of", "run_in_batches"]
 
 _File = TypeVar("_File")
 _Decoded = TypeVar("_Decoded")
@@ -61,7 +61,8 @@ class Predictor(ABC):
         Runtime's `model.onnx`, then OpenVINO's `model-openvino`, then LiteRT's `model.tflite`, all in float32, so Keras
         is not imported. Where it is missing or belongs to another `best.keras`, it is made first, once. Where it
         cannot be made, the next that stands in the folder is used, and where there is none Keras, with a warning.
-        An artifact of fewer bits is used only by its own name.
+        An artifact of fewer bits is used only by its own name. Of a `.keras` file, the `.onnx` file of the same name
+        beside it is used, if it was made of it (`lightcnn export`).
 
         Args:
             model: A run folder, or a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file.
@@ -77,14 +78,11 @@ class Predictor(ABC):
             RunError: If the folder is not a run's.
         """
         path = Path(model)
-        artifact = _open_run(Run.open(path), streams) if path.is_dir() else open_artifact(path, streams)
-        # A model that somebody saved with labels alone takes pictures.
-        task = artifact.metadata.get("task", IMAGES)
-        if task not in _PREDICTORS:
-            raise ModelFileError(f"{path} is for another task. Expected {', '.join(_PREDICTORS)}. Received: {task!r}")
-        module, name = _PREDICTORS[task]
-        predictor: Predictor = getattr(import_module(module), name)(artifact)
-        return predictor
+        if path.is_dir():
+            return predictor_of(_open_run(Run.open(path), streams))
+        is_keras = path.suffix == ".keras" and path.is_file()
+        exported = _fitting(path, path.with_suffix(".onnx"), streams) if is_keras else None
+        return predictor_of(exported or open_artifact(path, streams))
 
     @abstractmethod
     def predict(self, files: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
@@ -106,6 +104,27 @@ class Predictor(ABC):
         """
 
 
+def predictor_of(artifact: Artifact) -> Predictor:
+    """Returns the predictor for an artifact that is open, as its task needs.
+
+    Raises:
+        ModelFileError: If it is for another task, or does not say what its task needs.
+
+    Example:
+    >>> predictor_of(open_artifact("faces.keras")).threshold
+    0.41
+    """
+    # A model that somebody saved with labels alone takes pictures.
+    task = artifact.metadata.get("task", IMAGES)
+    if task not in _PREDICTORS:
+        raise ModelFileError(
+            f"{artifact.path} is for another task. Expected {', '.join(_PREDICTORS)}. Received: {task!r}"
+        )
+    module, name = _PREDICTORS[task]
+    predictor: Predictor = getattr(import_module(module), name)(artifact)
+    return predictor
+
+
 def _open_run(run: Run, streams: int) -> Artifact:
     """Opens the fastest artifact of a run, and makes it first if it is missing or not that of `best.keras`."""
     if not run.best_model.exists():
@@ -113,7 +132,7 @@ def _open_run(run: Run, streams: int) -> Artifact:
     usable = {form: run.folder / name for form, name in _FASTEST_FIRST.items() if has_runtime(Path(name).suffix)}
     reason = "No runtime of an artifact is installed: pip install onnxruntime"
     for form, path in usable.items():
-        if artifact := _fitting(run, path, streams):
+        if artifact := _fitting(run.best_model, path, streams):
             return artifact
         if form == next(iter(usable)):
             try:
@@ -125,14 +144,14 @@ def _open_run(run: Run, streams: int) -> Artifact:
     return artifact
 
 
-def _fitting(run: Run, path: Path, streams: int) -> Artifact | None:
-    """Returns an artifact if it is there, whole, and exactly the run's best model."""
+def _fitting(model: Path, path: Path, streams: int) -> Artifact | None:
+    """Opens an artifact if it is there, whole, and exactly what a `.keras` file is."""
     try:
         artifact = open_artifact(path, streams)
     except (ModelFileError, MissingDependencyError):
         return None  # there is none, or one of another version
     made_of = artifact.metadata["artifact"]
-    fits = made_of["source_digest"] == file_digest(run.best_model) and made_of["quantize"] is None
+    fits = made_of["source_digest"] == file_digest(model) and made_of["quantize"] is None
     return artifact if fits else None
 
 
@@ -167,9 +186,12 @@ def look_at(
     remaining = iter(files)
     pool = ThreadPoolExecutor(threads or num_processors())
     try:
-        group = [pool.submit(decode, file) for file in islice(remaining, size)]
+        # The filter of warnings is the process's: no thread decodes before it is set, or while the caller has a row.
+        with ignore_picture_warnings():
+            group = [pool.submit(decode, file) for file in islice(remaining, size)]
+            wait(group)
         while group:
-            with ignore_picture_warnings():  # belongs to the process, so no thread decodes while the caller has a row
+            with ignore_picture_warnings():
                 decoded = [one.result() for one in group]
                 group = [pool.submit(decode, file) for file in islice(remaining, size)]
                 rows = compute(decoded)

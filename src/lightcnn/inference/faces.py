@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
-from lightcnn.alignment import align
 from lightcnn.decoding import decode_picture, find_pictures, is_grey, open_picture
 from lightcnn.errors import DataError, ModelFileError
 from lightcnn.inference import Predictor, look_at, run_in_batches
+from lightcnn.inference.crops import cut_out
 from lightcnn.runtimes import Artifact
 
 __all__ = ["FacePredictor", "insightface_landmarks"]
@@ -24,6 +24,7 @@ _GROUP = 64  # files that are decoded while those before are computed, a stream
 _FRAME = ("size", "eye_mouth_distance", "eye_row")  # what `alignment` says in a model file
 _CHANNELS = {"grey": 1, "RGB": 3, "BGR": 3}
 _TRAINING_SIZE = 144 / 128  # the authors' crops are taken out of pictures that much larger
+_ALIGNED = (144, 144)  # pixels of the pictures that training takes for aligned, whatever it fits them into
 _LOOKS_SCALED = 1.5  # the largest value of a picture whose pixels were divided by 255 before
 # Where insightface puts the eyes, the nose and the corners of the mouth in its pictures of 112 x 112 pixels.
 _TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -104,7 +105,7 @@ class FacePredictor(Predictor):
         With landmarks, a face is cut out as the model was trained on (`lightcnn.alignment.align`). Without, a picture
         is taken for aligned: one of the model's size is taken as it is, and any other is treated as in training, fitted
         into the larger frame that crops are taken from (144 x 144 for 128 x 128) and cut at its centre. Unless it has
-        that size already, `changes` says so, and that it was not aligned.
+        that size already, or 144 x 144 as aligned pictures have, `changes` says so, and that it was not aligned.
 
         Args:
             files: Picture files of any size and colour.
@@ -124,7 +125,7 @@ class FacePredictor(Predictor):
         if landmarks is not None and not self._frame:
             raise DataError(
                 "This model's file has no `alignment`: it was trained on pictures as they were, so landmarks are of no "
-                "use. Leave them out."
+                "use. Leave them out, or train on aligned pictures (`lightcnn align`)."
             )
         remaining = (
             zip(files, repeat(landmarks), strict=False)
@@ -159,8 +160,7 @@ class FacePredictor(Predictor):
         size = self.height, self.width
         if landmarks is not None:
             image = open_picture(path)
-            points = landmarks(image) if callable(landmarks) else landmarks
-            pixels = align(image.convert("L" if self.channels == 1 else "RGB"), points, **self._frame)
+            pixels = cut_out(image, landmarks, self.channels, **self._frame)
             before, grey, note = image.size, is_grey(image), ", aligned"
         else:
             picture = decode_picture(path, self._fitted, self.channels)
@@ -170,7 +170,8 @@ class FacePredictor(Predictor):
             top, left = (height - size[0]) // 2, (width - size[1]) // 2
             pixels = picture.pixels[top : top + size[0], left : left + size[1]]
             before, grey = picture.original_size, picture.grey
-            note = "" if before == (width, height) else ", not aligned"
+            is_aligned = before == (width, height) or (self._frame and before == _ALIGNED)
+            note = "" if is_aligned else ", not aligned"
         colours = ["grey" if grey else "colour", "grey" if self.channels == 1 else "colour"]
         converted = note or colours[0] != colours[1]
         changes = f"{before[0]}x{before[1]} {colours[0]} -> {size[1]}x{size[0]} {colours[1]}{note}" if converted else ""

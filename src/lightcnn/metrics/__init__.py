@@ -31,7 +31,6 @@ from lightcnn.metrics.verification import (
     l2_normalize,
     mean_minus_std,
     pair_scores,
-    set_similarity,
     tar_at_far,
     verification_accuracy,
 )
@@ -68,7 +67,6 @@ __all__ = [
     "pair_scores",
     "precision_recall",
     "search",
-    "set_similarity",
     "t_eer",
     "tar_at_far",
     "top_k_accuracy",

@@ -26,7 +26,6 @@ __all__ = [
     "l2_normalize",
     "mean_minus_std",
     "pair_scores",
-    "set_similarity",
     "tar_at_far",
     "verification_accuracy",
 ]
@@ -93,35 +92,6 @@ def cosine_similarity(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64
         )
     products = np.einsum("ij,ij->i", l2_normalize(one), l2_normalize(other), dtype=np.float64)
     return np.asarray(np.clip(products, -1, 1), np.float64)
-
-
-def set_similarity(first: ArrayLike, second: ArrayLike) -> float:
-    """Returns the mean cosine similarity of all pairs of pictures from two sets, such as the frames of YTF's videos.
-
-    It is the product of the two means of unit-length embeddings, so all pairs of frames cost no more than a sample.
-
-    Args:
-        first: `(frames, features)`, embeddings of one video.
-        second: `(other_frames, features)`, embeddings of the other.
-
-    Returns:
-        A score from -1 to 1.
-
-    Raises:
-        ValueError: If a set is empty, the numbers of features differ, or an embedding is zero, NaN or infinite.
-
-    Example:
-    >>> round(set_similarity([[1.0, 0.0], [0.0, 2.0]], [[3.0, 0.0]]), 3)
-    0.5
-    """
-    sets = [np.asarray(embeddings, np.float64) for embeddings in (first, second)]
-    if any(vectors.ndim != 2 or not len(vectors) for vectors in sets) or sets[0].shape[1] != sets[1].shape[1]:
-        raise ValueError(
-            "Expected two sets of shape (frames, features), at least one frame each. "
-            f"Received: first.shape={sets[0].shape}, second.shape={sets[1].shape}"
-        )
-    means = [l2_normalize(vectors).mean(axis=0) for vectors in sets]
-    return float(means[0] @ means[1])
 
 
 def pair_scores(embeddings: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -6,10 +6,8 @@ import html
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from lightcnn.reporting import faces, images, speech
-from lightcnn.reporting.page import BLUE, ORANGE, plot, quiet_axes, section, table, tiles, write_page
+from lightcnn.reporting.page import BLUE, ORANGE, new_figure, plot, quiet_axes, section, table, tiles, write_page
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 
 __all__ = ["write_report"]
@@ -52,7 +50,7 @@ def write_report(path: Path, run: Run, data: Any, split: str, scores: Any, figur
 
 def _curves(history: list[dict[str, float]], note: str) -> str:
     epochs = [row["epoch"] for row in history]
-    figure = Figure(figsize=(9.5, 3.2))
+    figure = new_figure(9.5, 3.2)
     for axes, key, title, factor in zip(
         figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy, %"), (1, 100), strict=True
     ):

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightcnn.datasets.faces.loading import FaceDataset
 from lightcnn.metrics import det_curve
-from lightcnn.reporting.page import BLUE, draw_det, histogram, picture, plot, quiet_axes, section, table
+from lightcnn.reporting.page import BLUE, draw_det, histogram, new_figure, picture, plot, quiet_axes, section, table
 
-__all__ = ["CURVES_NOTE", "error_rates", "headline", "scores_of_pairs", "sections", "worst_pairs"]
+__all__ = ["CURVES_NOTE", "acceptance_rows", "error_rates", "headline", "scores_of_pairs", "sections", "worst_pairs"]
 
 CURVES_NOTE = (
     "Loss and accuracy of telling the people of the training apart. Training figures are taken while the epoch runs, "
@@ -28,15 +27,16 @@ _POINTS = 1000  # of a curve
 def headline(figures: dict[str, Any], split: str) -> list[tuple[str, str]]:
     """Returns the figures of a split that a reader wants first."""
     pairs = f"{figures['genuine']:,} genuine and {figures['impostors']:,} impostor pairs"
-    of_people = "loss" in figures  # the accuracy of pairs, of people whom training did not see, is no headline
     shown = (
-        ("accuracy" if of_people else "", f"accuracy on {split}, {figures['identities']:,} identities"),
+        ("accuracy", f"accuracy on {split}, {figures['identities']:,} identities"),
         ("eer", f"equal error rate on {split}, {pairs}"),
         ("accuracy_at_eer", "100 % - EER, as the authors print it"),
-        ("tar_at_far_1e-2", "genuine pairs accepted at a FAR of 1 %"),
+        ("tar_at_far_1e-2", "TAR at FAR 1 %: genuine pairs accepted"),
+        ("far", "impostors accepted at the model's threshold"),
+        ("frr", "genuine pairs refused at that threshold"),
         ("rank_1", f"rank-1 identification, {figures['identities']:,} identities"),
     )
-    return [(f"{figures[key]:.2%}", text) for key, text in shown if key and figures[key] is not None]
+    return [(f"{figures[key]:.2%}", text) for key, text in shown if figures.get(key) is not None]
 
 
 def sections(data: FaceDataset, split_name: str, scores: Any, figures: dict[str, Any]) -> list[str]:
@@ -52,7 +52,9 @@ def sections(data: FaceDataset, split_name: str, scores: Any, figures: dict[str,
 
     parts = []
     if figures["eer"] is not None:
-        parts.append(section(f"Error rates ({split_name})", error_rates(scores.scores, scores.same, figures)))
+        curves = error_rates(scores.scores, scores.same, figures)
+        rates = table(("", "genuine pairs accepted"), acceptance_rows(figures))
+        parts.append(section(f"Error rates ({split_name})", curves + rates))
     if len(scores.scores):
         parts.append(section("Scores", scores_of_pairs(scores.scores, scores.same, figures["threshold"])))
         threshold = figures["eer_threshold"] if figures["threshold"] is None else figures["threshold"]
@@ -62,12 +64,12 @@ def sections(data: FaceDataset, split_name: str, scores: Any, figures: dict[str,
 
 
 def error_rates(scores: NDArray[Any], same: NDArray[np.bool_], figures: dict[str, Any]) -> str:
-    """Shows the DET curve, the ROC curve with the false acceptance rate by powers of ten, and both as figures.
+    """Shows the DET curve and the ROC curve, the latter with the false acceptance rate by powers of ten.
 
     Args:
         scores: `(pairs,)`, higher for more alike.
         same: `(pairs,)`, whether a pair shows one person; some do and some do not.
-        figures: With `eer`, `eer_threshold` and `tar_at_far_1e-1` to `tar_at_far_1e-6`.
+        figures: With `eer` and `eer_threshold`.
     """
     misses, acceptances, _ = det_curve(scores[same], scores[~same])
     lowest = 1 / np.count_nonzero(~same)
@@ -75,7 +77,7 @@ def error_rates(scores: NDArray[Any], same: NDArray[np.bool_], figures: dict[str
         np.searchsorted(-acceptances, -np.geomspace(1, lowest, _POINTS))
     )  # a million points are no clearer
     misses, acceptances = misses[shown], acceptances[shown]
-    figure = Figure(figsize=(9.6, 4.4))
+    figure = new_figure(9.6, 4.4)
     det, roc = figure.subplots(1, 2)
     draw_det(det, misses, acceptances, missed="genuine refused", accepted="impostors accepted")
     roc.plot(acceptances, 100 * (1 - misses), color=BLUE, label="ROC")
@@ -85,12 +87,17 @@ def error_rates(scores: NDArray[Any], same: NDArray[np.bool_], figures: dict[str
     quiet_axes(roc)
     figure.tight_layout()
     note = f"<p>EER {figures['eer']:.2%} at a cosine of {figures['eer_threshold']:.4f}.</p>"
-    rows = [
-        (key.removeprefix("tar_at_far_"), "too few impostor pairs" if value is None else f"{value:.2%}")
-        for key, value in figures.items()
-        if key.startswith("tar_at_far_")
+    return plot(figure, "error rates of verification") + note
+
+
+def acceptance_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns `tar_at_far_...` of figures as rows of a table for people: at which FAR, and the share in per cent."""
+    prefix, unknown = "tar_at_far_", "too few pairs of two people"
+    return [
+        (f"TAR at FAR {100 * float(key.removeprefix(prefix)):g} %", unknown if rate is None else f"{rate:.2%}")
+        for key, rate in figures.items()
+        if key.startswith(prefix)
     ]
-    return plot(figure, "error rates of verification") + note + table(("FAR", "TAR"), rows)
 
 
 def scores_of_pairs(scores: NDArray[Any], same: NDArray[np.bool_], threshold: float | None) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightcnn import metrics
 from lightcnn.datasets import ImageDataset, Split
-from lightcnn.reporting.page import BLUE, GREY, picture, plot, quiet_axes, section, table
+from lightcnn.reporting.page import BLUE, GREY, new_figure, picture, plot, quiet_axes, section, table
 
 __all__ = ["CURVES_NOTE", "headline", "sections"]
 
@@ -57,7 +56,7 @@ def _confusion(matrix: list[list[int]], labels: Sequence[str]) -> str:
     classes = len(labels)
     with_numbers = classes <= _MOST_CLASSES_WITH_NUMBERS
     side = min(9.0, 1.8 + 0.46 * classes) if with_numbers else 6.5
-    figure = Figure(figsize=(side, side))
+    figure = new_figure(side, side)
     axes = figure.subplots()
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(counts / counts.sum(axis=1, keepdims=True))
@@ -87,7 +86,7 @@ def _short(label: str) -> str:
 def _calibration(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
     bins = metrics.calibration_bins(probabilities, labels)
     used = bins["count"] > 0
-    figure = Figure(figsize=(4.6, 3.6))
+    figure = new_figure(4.6, 3.6)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfect")
     sizes = 15 + 150 * np.sqrt(bins["count"][used] / bins["count"].max())

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,6 +22,7 @@ __all__ = [
     "ORANGE",
     "draw_det",
     "histogram",
+    "new_figure",
     "picture",
     "plot",
     "quiet_axes",
@@ -49,6 +48,7 @@ p.lead { color: #555c66; margin-top: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+td:first-child { overflow-wrap: normal; }
 th { border-bottom: 1px solid #d9dde2; font-weight: 600; }
 td.number, th.number { text-align: right; }
 img.plot { max-width: 100%; height: auto; }
@@ -84,8 +84,17 @@ def tiles(figures: Iterable[tuple[str, str]]) -> str:
     return f'<div class="figures">{cells}</div>'
 
 
-def plot(figure: Figure, description: str) -> str:
+def new_figure(width: float, height: float) -> Any:
+    """Returns an empty Matplotlib figure of so many inches."""
+    from matplotlib.figure import Figure  # a third of a second, which who writes no report need not wait
+
+    return Figure(figsize=(width, height))
+
+
+def plot(figure: Any, description: str) -> str:
     """Embeds a Matplotlib figure."""
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
     # Text stays text: the browser has the letters that Matplotlib's own font lacks. What is laid out without them is
     # a little off, which is no news for the user.
@@ -105,7 +114,7 @@ def quiet_axes(axes: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Makes a table; a column whose cells are all numbers is aligned right."""
+    """Makes a table; a column whose cells are all numbers is aligned right. An empty head is left out."""
     cells = [[str(cell) for cell in row] for row in rows]
     numeric = [
         bool(cells) and all(row[column].replace(",", "").replace(".", "").rstrip(" %").isdigit() for row in cells)
@@ -122,7 +131,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
             + "</tr>"
         )
 
-    return f'<div class="scroll"><table>{line("th", head)}{"".join(line("td", row) for row in cells)}</table></div>'
+    top = line("th", head) if any(head) else ""
+    return f'<div class="scroll"><table>{top}{"".join(line("td", row) for row in cells)}</table></div>'
 
 
 def picture(pixels: NDArray[Any]) -> str:
@@ -156,7 +166,7 @@ def draw_det(axes: Any, misses: NDArray[Any], acceptances: NDArray[Any], *, miss
     axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{accepted}, %", ylabel=f"{missed}, %", aspect="equal")
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="lower right")
     quiet_axes(axes)
 
 
@@ -181,7 +191,7 @@ def histogram(
         share: What a share is of.
         legend: Where the legend stands.
     """
-    figure = Figure(figsize=(7.5, 3.0))
+    figure = new_figure(7.5, 3.0)
     axes = figure.subplots()
     bins = np.histogram_bin_edges(scores, 50).tolist()
     for inside, color, label in zip((accepted, ~accepted), (BLUE, ORANGE), labels, strict=True):

@@ -6,13 +6,12 @@ import html
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightcnn.datasets import SpeechDataset, SpeechSplit
 from lightcnn.decoding import decode_audio
 from lightcnn.metrics import det_curve, eer_interval
-from lightcnn.reporting.page import draw_det, histogram, plot, section, table
+from lightcnn.reporting.page import draw_det, histogram, new_figure, plot, section, table
 
 __all__ = ["CURVES_NOTE", "headline", "sections"]
 
@@ -59,7 +58,7 @@ def sections(data: SpeechDataset, split_name: str, scores: NDArray[Any], figures
 
 def _det(scores: NDArray[Any], bona_fide: NDArray[np.bool_]) -> str:
     misses, acceptances, _ = det_curve(scores[bona_fide], scores[~bona_fide])
-    figure = Figure(figsize=(4.8, 4.4))
+    figure = new_figure(4.8, 4.4)
     draw_det(figure.subplots(), misses, acceptances, missed="bona fide rejected", accepted="spoofed accepted")
     return plot(figure, "detection error trade-off")
 
@@ -92,7 +91,7 @@ def _worst(split: SpeechSplit, scores: NDArray[Any], figures: dict[str, Any]) ->
     if not len(wrong):
         return "<p>None: every recording is on its side of the threshold.</p>"
     worst = wrong[np.argsort(margins[wrong], kind="stable")[:_WORST]]
-    figure = Figure(figsize=(9.5, 2.6 * ((len(worst) + 1) // 2)))
+    figure = new_figure(9.5, 2.6 * ((len(worst) + 1) // 2))
     for axes, row in zip(figure.subplots((len(worst) + 1) // 2, 2, squeeze=False).flat, worst, strict=False):
         axes.imshow(_spectrogram(split, int(row)), aspect="auto", origin="lower", extent=(0, _SHOWN_S, 0, _RATE / 2000))
         kind = "bona fide" if split.labels[row] else f"spoofed ({split.attacks[row]})"

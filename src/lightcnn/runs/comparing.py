@@ -66,7 +66,7 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 # the figures of a split that are averaged over seeds
-_COMPARED = ("accuracy", "loss", "eer", "min_dcf", "min_tdcf")
+_COMPARED = ("accuracy", "loss", "eer", "tar_at_far_1e-2", "min_dcf", "min_tdcf")
 
 
 def _figures(run: Run) -> dict[str, float]:

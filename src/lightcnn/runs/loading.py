@@ -54,6 +54,11 @@ def load_data(
     if recipe.task == SPEECH:
         return load_speech(recipe.dataset, source, **shared)
     if recipe.task == FACES:
-        colour = colour_of(recipe.model, recipe.channels)
-        return load_faces(source, **shared, image_size=recipe.image_size, colour=colour)
+        return load_faces(
+            source,
+            **shared,
+            calibration_fraction=recipe.calibration_fraction,
+            image_size=recipe.image_size,
+            colour=colour_of(recipe.model, recipe.channels),
+        )
     return load_images(recipe.dataset, data_dir, **shared, image_size=recipe.image_size, channels=recipe.channels)

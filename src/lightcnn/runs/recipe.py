@@ -59,7 +59,8 @@ class Recipe:
         momentum: Of `sgd`.
         weight_decay: Of `adamw` and `sgd`. For `sgd`, x is what `keras.regularizers.L2(x / 2)` does.
         dropout: Share of the embedding dropped.
-        monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest).
+        monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest; of equal ones
+            the one of the lowest loss).
         patience: Epochs without a better one after which training stops; 0 for never.
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
@@ -76,6 +77,8 @@ class Recipe:
         cutout: Pictures, faces: side in pixels of a square that is blanked at random; 0 for none.
         validation_fraction: Share held out of the training data, where it has no validation split.
         test_fraction: The same for the test split; of faces, the share of the people, whom training does not see.
+        calibration_fraction: Faces: share of the training's people who are held out to measure the threshold, at least
+            ten; 0 for none, and no threshold.
         image_size: Pictures in folders, faces: height and width in pixels.
         channels: Pictures in folders: 1, 3, or 0 to decide by the pictures. Faces: 1 (grey), 3 (RGB; for
             `light_cnn_v4` BGR), or 0 for those that the released network takes.
@@ -141,6 +144,7 @@ class Recipe:
     image_size: int = _of(IMAGES, FACES, default=64)
     channels: int = _of(IMAGES, FACES, default=0)
     crop_size: int = _of(FACES, default=128)
+    calibration_fraction: float = _of(FACES, default=0.0)
     classifier_multiplier: float = _of(FACES, default=10.0)
     bias_multiplier: float = _of(FACES, default=2.0)
     clip_norm: float = _of(FACES, default=0.0)
@@ -257,6 +261,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "cutout": (0, 10_000),
     "validation_fraction": (0.001, 0.9),
     "test_fraction": (0, 0.9),
+    "calibration_fraction": (0, 0.9),
     "patience": (0, 100_000),
     "image_size": (16, 4096),
     "crop_size": (16, 4096),

@@ -91,8 +91,8 @@ def train(
         run.write_environment(environment)
         state = fit(run, recipe, data, networks, task, bar)
         known = {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
-        splits = ("validation",) if validation_only or data.test is None else ("validation", "test")
-        evaluate_splits(run, data, splits, bar, known)
+        measured = ("calibration", "validation", *(() if validation_only else ("test",)))  # the threshold comes first
+        evaluate_splits(run, data, tuple(name for name in measured if name in data.splits), bar, known)
         _export(run, data, networks, bar)
         bar.tell(f"Report: {run.report}")
     return run

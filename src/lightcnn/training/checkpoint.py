@@ -31,10 +31,17 @@ class State:
         return len(self.history)
 
     def best_epoch(self, monitor: str) -> int:
-        """The first of the best epochs, counted from 1; one without a finite validation loss is the worst."""
-        sign = 1.0 if monitor == "loss" else -1.0
-        values = [sign * row[f"val_{monitor}"] if math.isfinite(row["val_loss"]) else math.inf for row in self.history]
-        return int(np.argmin(values)) + 1
+        """The best epoch, counted from 1; one without a finite validation loss is the worst.
+
+        Few validation examples make many epochs equally accurate: of those the one of the lowest loss is the best.
+        """
+
+        def badness(row: dict[str, float]) -> tuple[float, float]:
+            if not math.isfinite(row["val_loss"]):
+                return math.inf, math.inf
+            return -row["val_accuracy"] if monitor == "accuracy" else 0.0, row["val_loss"]
+
+        return 1 + min(range(self.epochs), key=lambda index: badness(self.history[index]))
 
 
 def _variables(model: Any) -> dict[str, Any]:

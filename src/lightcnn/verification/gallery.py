@@ -180,6 +180,8 @@ def load_gallery(path: Path | str) -> Gallery:
     >>> rank_identities(load_gallery("gallery.npz"), embeddings)
     """
     path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist or is not a file. Expected what `lightcnn embed` writes.")
     arrays = _mapped(path) or read_npz(path, _KEYS)
     embeddings, files, identities = (arrays[key] for key in _KEYS[:3])
     if (

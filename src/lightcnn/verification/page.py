@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.datasets import FacePairs, PackedPairs
 from lightcnn.decoding import decode_picture, find_pictures, ignore_picture_warnings
-from lightcnn.reporting.faces import error_rates, scores_of_pairs, worst_pairs
+from lightcnn.reporting.faces import acceptance_rows, error_rates, scores_of_pairs, worst_pairs
 from lightcnn.reporting.page import section, table, tiles, write_page
 from lightcnn.verification.pairs import pair_positions, picture_names
 
@@ -22,19 +22,14 @@ _SHOWN = (96, 96)  # pixels
 
 
 def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Returns what `verification_figures` measured as rows of a table for people, per cent where they are rates."""
+    """Returns what `verification_figures` measured as rows of a table for people, rates in per cent."""
     counts = f"{figures['pairs']:,} ({figures['genuine']:,} of one person, {figures['impostors']:,} of two)"
     rows = [("pairs", counts)]
     if figures["accuracy"] is not None:
-        value = f"{100 * figures['accuracy']:.2f} ± {100 * figures['standard_error']:.2f}"
-        rows.append((f"accuracy, {figures['folds']} folds, %", value))
-    rows += [("EER, %", f"{100 * figures['eer']:.2f}"), ("100 % - EER, %", f"{100 * figures['accuracy_at_eer']:.2f}")]
-    for key, rate in figures.items():
-        if key.startswith("tar_at_far_"):
-            far = float(key.removeprefix("tar_at_far_"))
-            shown = "too few pairs of two people" if rate is None else f"{100 * rate:.2f}"
-            rows.append((f"TAR at FAR {100 * far:g} %, %", shown))
-    return [*rows, ("threshold at EER", f"{figures['eer_threshold']:.4f}")]
+        value = f"{figures['accuracy']:.2%} ± {figures['standard_error']:.2%}"
+        rows.append((f"accuracy, {figures['folds']} folds", value))
+    rows += [("EER", f"{figures['eer']:.2%}"), ("100 % - EER", f"{figures['accuracy_at_eer']:.2%}")]
+    return [*rows, *acceptance_rows(figures), ("threshold at EER", f"{figures['eer_threshold']:.4f}")]
 
 
 def write_verification_report(

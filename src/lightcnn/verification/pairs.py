@@ -204,8 +204,9 @@ def verification_figures(scores: ArrayLike, same: ArrayLike, folds: ArrayLike | 
     refused = [far for far, rate in rates.items() if rate is None]
     if refused:
         notes.append(
-            f"TAR at FAR {', '.join(refused)} cannot be measured: {round(1 / float(refused[0])):,} "
-            f"pairs of two people are needed for the first of them, there are {len(impostor):,}."
+            f"TAR at FAR {', '.join(f'{100 * float(far):g}' for far in refused)} % cannot be measured: "
+            f"{round(1 / float(refused[0])):,} pairs of two people are needed for the first of them, there are "
+            f"{len(impostor):,}."
         )
     return {
         "pairs": len(score),

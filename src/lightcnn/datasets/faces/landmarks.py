@@ -76,8 +76,8 @@ def landmarks_of(
 ) -> NDArray[np.float64]:
     """Returns the landmarks of pictures, in their order.
 
-    `source` may call a picture by its path as it is given here, by its path below `data_dir`, or by its name alone
-    where no two of the pictures share it. `.5pt` files leave the suffix out.
+    `source` may call a picture by its path as it is given here, by its path below `data_dir`, or by the end of its path
+    (`ann/1.png`, or its name alone) where no two of the pictures share it. `.5pt` files leave the suffix out.
 
     Args:
         files: The pictures.
@@ -115,14 +115,17 @@ def find_landmarks(
     def named(path: Path) -> Path:
         return path.with_suffix("") if without_suffix and path.name else path
 
-    shared = Counter(named(path).name for path in set(paths))
+    def endings(path: Path) -> Iterator[str]:
+        parts = named(path).parts
+        return ("/".join(parts[start:]) for start in range(len(parts)))
+
+    shared = Counter(ending for path in set(paths) for ending in endings(path))
 
     def names(path: Path) -> Iterator[str]:
         yield named(path).as_posix()
         if path.is_relative_to(root):
             yield named(path.relative_to(root)).as_posix()
-        if shared[named(path).name] == 1:
-            yield named(path).name
+        yield from (ending for ending in endings(path) if shared[ending] == 1)
 
     return [next((table[name] for name in names(path) if name in table), None) for path in paths]
 
