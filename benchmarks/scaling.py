@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from record import record
 
+from lightcnn.runs import Run
+
 # pictures, width, threads
 CASES = (
     (15_000, 1, 2),
@@ -62,7 +64,7 @@ def main():
                 if status:
                     raise SystemExit(f"{command} failed")
                 precision = json.loads((run / "recipe.json").read_text())["precision"]
-                seconds = json.loads((run / "history.json").read_text())[-1]["seconds"]
+                seconds = Run.open(run).history[-1]["seconds"]
                 speeds[case].append(count / seconds)
                 peaks[case].append(usage.ru_maxrss / 1024)
     for case in CASES:
