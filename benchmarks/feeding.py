@@ -1,4 +1,4 @@
-"""Seconds of an epoch of a recipe: batches fed as `lightcnn.training` does, as Keras feeds a PyDataset, or one repeated.
+"""Seconds of an epoch of a recipe: batches fed as `lightcnn.training` does, as Keras does, or one repeated.
 
     python benchmarks/feeding.py --recipe mnist
     python benchmarks/feeding.py --recipe cifar10 --data-dir FOLDER
@@ -10,7 +10,6 @@ graph, is left out.
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
