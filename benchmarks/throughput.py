@@ -1,9 +1,10 @@
-"""Training speed of the article's LCNN with each way to write MFM, and what deterministic operations cost.
+"""Training speed of the article's LCNN: each way to write MFM, the article's, PyTorch, and what determinism costs.
 
     python benchmarks/throughput.py
 
 Each way runs in a process of its own; they alternate, `--repeats` times. One process trains on 40 batches of random
-pictures after 4 to warm up, and reports the best of 3 passes in images per second.
+pictures after 4 to warm up, and reports the best of 3 passes in images per second. "reshape" in float32 is the
+article's code; "torch" is PyTorch with channels-last tensors, in float32 or with bfloat16 autocast (it needs torch).
 """
 
 import argparse
@@ -15,10 +16,12 @@ import time
 
 from record import record
 
-WAYS = ("ours", "maximum", "where", "reshape")
+WAYS = ("ours", "maximum", "where", "reshape", "torch")
 
 
 def measure(way, precision, deterministic, batch_size, side, channels):
+    if way == "torch":
+        return measure_torch(precision, batch_size, side, channels)
     import keras
     import numpy as np
     from keras import ops
@@ -58,6 +61,47 @@ def measure(way, precision, deterministic, batch_size, side, channels):
     return count / min(seconds)
 
 
+def measure_torch(precision, batch_size, side, channels):
+    import torch
+    from torch import nn
+
+    class MFM(nn.Module):
+        def forward(self, x):
+            return torch.maximum(*x.chunk(2, dim=1))
+
+    torch.manual_seed(0)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    layers, before = [], channels
+    for size, after, pooled, normalized in (
+        (5, 32, True, False), (1, 32, False, True), (3, 48, True, True), (1, 48, False, True), (3, 64, True, False),
+        (1, 64, False, True), (3, 32, False, True), (1, 32, False, True), (3, 32, True, False),
+    ):  # fmt: skip
+        layers += [nn.Conv2d(before, 2 * after, size, padding=size // 2), MFM()]
+        layers += [nn.MaxPool2d(2)] * pooled + [nn.BatchNorm2d(after)] * normalized
+        before = after
+    layers += [nn.Flatten(), nn.Linear(32 * (side // 16) ** 2, 160), MFM(), nn.BatchNorm1d(80), nn.Dropout(0.75)]
+    model = nn.Sequential(*layers, nn.Linear(80, 10)).to(memory_format=torch.channels_last)
+    optimizer, loss = torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss()
+    pictures = torch.rand(40, batch_size, channels, side, side)
+    labels = torch.randint(0, 10, (40, batch_size))
+
+    def train(count):
+        for x, y in zip(pictures[:count], labels[:count], strict=True):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+                logits = model(x.contiguous(memory_format=torch.channels_last))
+            loss(logits.float(), y).backward()
+            optimizer.step()
+
+    train(4)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        train(40)
+        seconds.append(time.perf_counter() - start)
+    return 40 * batch_size / min(seconds)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
@@ -84,7 +128,8 @@ def main():
             ).stdout
             speeds[case].append(float(output.split()[-1]))
     for (way, precision, deterministic, batch_size, side, channels), values in speeds.items():
-        name = f"lcnn {side}x{side}x{channels} batch {batch_size}, MFM {way}{', deterministic' * deterministic}"
+        what = "PyTorch" if way == "torch" else f"MFM {way}"
+        name = f"lcnn {side}x{side}x{channels} batch {batch_size}, {what}{', deterministic' * deterministic}"
         record("training throughput", name, "speed", "images/s", values, precision)
 
 

@@ -131,6 +131,22 @@ def test_lcnn_has_the_trainable_parameters_of_stc(shape, parameters):
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
 
 
+@pytest.mark.parametrize(("width", "parameters"), [(0.5, 53_610), (2, 675_978)])
+def test_width_multiplies_the_channels_of_every_convolution(width, parameters):
+    model = lcnn((32, 32, 3), 10, width=width)
+    assert [model.get_layer(f"conv_{index}").filters for index in (1, 3, 5, 9)] == [
+        width * channels for channels in (32, 48, 64, 32)
+    ]
+    assert model.get_layer("embedding").units == 80
+    assert model.count_params() == parameters
+
+
+@pytest.mark.parametrize("width", [0, 0.01, 65, float("nan")])
+def test_a_width_that_does_not_fit_is_refused(width):
+    with pytest.raises(ValueError, match="`width` must be from 1/32"):
+        lcnn((28, 28, 1), 10, width=width)
+
+
 def test_lcnn_has_the_layers_of_the_article():
     layers = [(layer.name, type(layer).__name__, *layer.output.shape[1:]) for layer in lcnn((28, 28, 1), 10).layers]
     assert layers == [

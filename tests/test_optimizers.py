@@ -1,11 +1,11 @@
-"""SGD whose weight decay is in the gradient, against PyTorch's SGD and a statement of Caffe's steps in NumPy."""
+"""Optimizers against others: PyTorch's SGD, a statement of Caffe's steps in NumPy, Keras' own Muon and AdamW."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from lightcnn.optimizers import CoupledSGD
+from lightcnn.optimizers import CoupledSGD, Muon
 
 GENERATOR = np.random.default_rng(0)
 START = {
@@ -135,3 +135,56 @@ def test_it_is_saved_with_all_its_settings():
 def test_arguments_are_checked(wrong):
     with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be .*Received: {next(iter(wrong))}="):
         CoupledSGD(**wrong)
+
+
+# ------------------------------------------------------------------------------------------------------------ Muon
+
+KERNELS = {"dense": (45, 12), "wide": (6, 20), "conv": (3, 3, 5, 12), "pointwise": (1, 1, 6, 20)}
+KERNEL_STEPS = [{name: GENERATOR.normal(size=shape) for name, shape in KERNELS.items()} for _ in range(4)]
+
+
+def muon_run(optimizer, name, shape=None, of=None):
+    """Returns a kernel called `name` after every step; the values are those of the kernel `of`, in `shape`."""
+    shape = shape or KERNELS[name]
+    values = [step[of or name].reshape(shape) for step in KERNEL_STEPS]
+    layer = Named(name=name)
+    layer.build([shape, shape[-1:]])
+    layer.set_weights([values[0], np.zeros(shape[-1])])
+    optimizer.build(layer.weights)
+    history = []
+    for value in values:
+        optimizer.apply([ops.convert_to_tensor(value, "float32"), ops.zeros(shape[-1:])], layer.weights)
+        history.append(ops.convert_to_numpy(layer.kernel))
+    return np.stack(history)
+
+
+@pytest.mark.parametrize(("name", "matrix"), [("conv", (45, 12)), ("pointwise", (6, 20))])
+def test_muon_takes_a_convolution_as_keras_takes_its_matrix(name, matrix):
+    settings = {"learning_rate": 0.1, "weight_decay": 0.3, "adam_weight_decay": 0.3}
+    expected = muon_run(keras.optimizers.Muon(**settings), "plain", matrix, of=name)
+    np.testing.assert_allclose(muon_run(Muon(**settings), name).reshape(expected.shape), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_step_of_muon_is_nearly_orthogonal(name):
+    history = muon_run(Muon(0.1, weight_decay=None), name)
+    step = (history[1] - history[0]).reshape(-1, KERNELS[name][-1])
+    singular = np.linalg.svd(step, compute_uv=False) / (0.1 * 0.2 * max(step.shape) ** 0.5)
+    # The published polynomial brings singular values to about 0.7 to 1.2, very small ones less far.
+    assert singular.max() < 1.25
+    assert singular.min() > 0.5
+
+
+def test_the_last_layer_and_all_vectors_follow_adam():
+    is_adam = np.concatenate([np.full(value.size, name != "conv1/kernel") for name, value in START.items()])
+    expected = run(keras.optimizers.Adam(0.02))
+    history = run(Muon(0.1, weight_decay=None, adam_weight_decay=None, adam_lr_ratio=0.2))
+    np.testing.assert_allclose(history[:, is_adam], expected[:, is_adam], rtol=1e-5, atol=1e-6)
+    assert np.abs(history[:, ~is_adam] - expected[:, ~is_adam]).mean() > 0.01
+
+
+def test_muon_is_saved_with_all_its_settings():
+    optimizer = Muon(0.1, exclude_layers=("last",), weight_decay=0.01, ns_steps=3)
+    revived = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(revived) is Muon
+    assert revived.get_config() == optimizer.get_config()

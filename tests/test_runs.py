@@ -27,6 +27,7 @@ BOUNDS = {
     "weight_decay": (0, 100),
     "label_smoothing": (0, 0.99),
     "dropout": (0, 0.99),
+    "width": (1 / 32, 64),
     "batch_norm_momentum": (0, 1),
     "max_shift": (0, 10_000),
     "max_rotation_degrees": (0, 180),
@@ -146,7 +147,7 @@ def test_a_value_of_the_wrong_type_is_named(key, value):
 
 
 def test_what_is_expected_is_said():
-    with pytest.raises(RecipeError, match="one of adam, adamw, sgd"):
+    with pytest.raises(RecipeError, match="one of adam, adamw, muon, sgd"):
         recipe(optimizer="lion")
     with pytest.raises(RecipeError, match="true or false"):
         recipe(flip=1)

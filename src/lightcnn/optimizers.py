@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 import keras
 from keras import ops
 
-__all__ = ["CoupledSGD"]
+__all__ = ["CoupledSGD", "Muon"]
 
 
 def _check_multipliers(name, multipliers):
@@ -96,3 +96,46 @@ class CoupledSGD(keras.optimizers.SGD):
             "rate_multipliers": self.rate_multipliers,
             "decay_multipliers": self.decay_multipliers,
         }
+
+
+@keras.saving.register_keras_serializable(package="lightcnn")
+class Muon(keras.optimizers.Muon):
+    """Muon for convolutions: Keras' own, which leaves kernels of more than two axes to AdamW.
+
+    A kernel `(height, width, channels, filters)` is taken as the matrix `(height * width * channels, filters)`, and its
+    momentum is made nearly orthogonal before the step. Biases, scales, and the layers in `exclude_layers` follow AdamW.
+
+    Reference:
+        Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024:
+        https://kellerjordan.github.io/posts/muon/
+
+    Args:
+        learning_rate: Float, or a schedule.
+        exclude_layers: Strings; a variable with one of them in its path follows AdamW. The last layer belongs here.
+        exclude_embeddings: Boolean. Whether layers called "embedding" follow AdamW. Here these are dense layers, so no.
+        name and others: As in `keras.optimizers.Muon`.
+
+    Example:
+    >>> optimizer = lightcnn.optimizers.Muon(0.01, weight_decay=0.02, adam_weight_decay=0.02)
+    """
+
+    def __init__(
+        self, learning_rate=0.001, exclude_layers=("logits",), exclude_embeddings=False, name="muon", **kwargs
+    ):
+        super().__init__(
+            learning_rate,
+            exclude_layers=list(exclude_layers),
+            exclude_embeddings=exclude_embeddings,
+            name=name,
+            **kwargs,
+        )
+
+    def _should_use_adamw(self, variable):
+        return len(variable.shape) < 2 or any(part in variable.path for part in self.exclude_layers)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        matrix = super().zeropower_via_newtonschulz5(ops.reshape(x, (-1, x.shape[-1])), steps)
+        return ops.reshape(matrix, x.shape)
+
+    def lr_adjust(self, x):
+        return ops.reshape(super().lr_adjust(ops.reshape(x, (-1, x.shape[-1]))), x.shape)

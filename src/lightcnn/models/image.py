@@ -26,6 +26,7 @@ def lcnn(
     input_shape,
     num_classes,
     *,
+    width=1.0,
     dropout=0.75,
     batch_norm_momentum=0.99,
     kernel_initializer="glorot_uniform",
@@ -47,6 +48,7 @@ def lcnn(
     Args:
         input_shape: `(height, width, channels)`; height and width at least 16 pixels.
         num_classes: Integer, at least 2.
+        width: Float. The channels of every convolution are multiplied by it, so parameters by about its square.
         dropout: Float in [0, 1). The share of the 80 features that training drops.
         batch_norm_momentum: Float. Momentum of batch norm's moving statistics.
         kernel_initializer: Initializer of all kernels but the last.
@@ -74,6 +76,8 @@ def lcnn(
         )
     if num_classes < 2:
         raise ValueError(f"A classifier needs at least two classes. Received: num_classes={num_classes}")
+    if not 1 / 32 <= width <= 64:
+        raise ValueError(f"`width` must be from 1/32 (one channel) to 64. Received: width={width}")
 
     inputs = x = keras.Input(tuple(input_shape), name="pixels")
     scale, offset = (np.asarray(value, float).tolist() for value in (scale, offset))
@@ -83,7 +87,10 @@ def lcnn(
 
     for index, (kernel_size, filters, pooled, normalized) in enumerate(STC_2019_TRUNK, start=1):
         x = MFMConv2D(
-            filters, kernel_size, kernel_initializer=fresh_initializer(kernel_initializer), name=f"conv_{index}"
+            round(width * filters),
+            kernel_size,
+            kernel_initializer=fresh_initializer(kernel_initializer),
+            name=f"conv_{index}",
         )(x)
         if pooled:
             x = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"pool_{index}")(x)

@@ -50,14 +50,15 @@ class Recipe:
         epochs: Most passes over the training data.
         batch_size: Pictures or recordings a step.
         seed: Decides everything random: the first weights, the order, augmentation, dropout, the held-out data.
-        optimizer: `adam`, `adamw` (weight decay apart from the gradient) or `sgd` (with momentum; weight decay in the
-            gradient). No weight decay is on biases and batch norm.
+        optimizer: `adam`, `adamw` (weight decay apart from the gradient), `muon` (kernels by Muon, the rest by AdamW at
+            a fifth of the rate) or `sgd` (with momentum; weight decay in the gradient). No weight decay is on biases
+            and batch norm.
         schedule: `constant`, `one_cycle` or `steps`.
         learning_rate: The constant, the peak of the cycle, or that of the first step.
         step_epochs: Of `steps`: after so many epochs the learning rate is multiplied by `step_factor`, again and again.
         step_factor: Of `steps`.
         momentum: Of `sgd`.
-        weight_decay: Of `adamw` and `sgd`. For `sgd`, x is what `keras.regularizers.L2(x / 2)` does.
+        weight_decay: Of `adamw`, `muon` and `sgd`. For `sgd`, x is what `keras.regularizers.L2(x / 2)` does.
         dropout: Share of the embedding dropped.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest; of equal ones
             the one of the lowest loss).
@@ -65,6 +66,7 @@ class Recipe:
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
         freeze: Names of layers (patterns such as `conv_*` too) that are not trained.
+        width: Pictures: what the channels of every convolution are multiplied by.
         batch_norm_momentum: Pictures: momentum of the moving statistics.
         label_smoothing: Pictures, faces: share of the target spread over all classes.
         kernel_initializer: Pictures, faces: Keras' name of the initializer of all kernels but the last.
@@ -117,7 +119,7 @@ class Recipe:
     epochs: int = 10
     batch_size: int = 128
     seed: int = 0
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     schedule: Literal["constant", "one_cycle", "steps"] = "one_cycle"
     learning_rate: float = 4e-3
     step_epochs: int = 10
@@ -132,6 +134,7 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     initial_weights: str = ""
     freeze: tuple[str, ...] = field(default=())
+    width: float = _of(IMAGES, default=1.0)
     batch_norm_momentum: float = _of(IMAGES, default=0.9)
     label_smoothing: float = _of(IMAGES, FACES, default=0.1)
     kernel_initializer: str = _of(IMAGES, FACES, default="he_normal")
@@ -254,6 +257,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 100),
     "label_smoothing": (0, 0.99),
     "dropout": (0, 0.99),
+    "width": (1 / 32, 64),
     "batch_norm_momentum": (0, 1),
     "max_shift": (0, 10_000),
     "max_rotation_degrees": (0, 180),
@@ -280,7 +284,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 # a key that has an effect only with certain values of another
 _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "weight_decay": ("optimizer", ("adamw", "sgd")),
+    "weight_decay": ("optimizer", ("adamw", "muon", "sgd")),
     "momentum": ("optimizer", ("sgd",)),
     "classifier_multiplier": ("optimizer", ("sgd",)),
     "bias_multiplier": ("optimizer", ("sgd",)),

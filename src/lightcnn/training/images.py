@@ -46,6 +46,7 @@ def build_networks(
     arguments: dict[str, Any] = {
         "input_shape": tuple(int(size) for size in data.train.images.shape[1:]),
         "num_classes": len(data.labels),
+        "width": recipe.width,
         "dropout": recipe.dropout,
         "batch_norm_momentum": recipe.batch_norm_momentum,
         "kernel_initializer": recipe.kernel_initializer,

@@ -1,0 +1,127 @@
+"""How long the article's code and this package's fast recipe train, and to which test accuracy; they alternate.
+
+    python benchmarks/time_to_accuracy.py mnist --seeds 1,2,3,4,5
+    python benchmarks/time_to_accuracy.py cifar10 --seeds 1,2,3,4,5 --data-dir FOLDER_WITH_cifar10_jpeg.npz
+
+Each training has a process of its own. The clock starts, after the imports, at the first touch of the training data,
+and stops after the last evaluation; building and tracing the graph are inside. The article's time is the whole of its
+recipe until it stops. Ours is the whole of `lightcnn.train`: it saves its best model after every epoch, evaluates it,
+writes the report and exports it. Test accuracy is looked at once, at the end, by both.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from record import record
+
+# epochs, batch size and patience of the article
+ARTICLE = {"mnist": (10, 256, 3), "cifar10": (100, 64, 5)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=list(ARTICLE))
+    parser.add_argument("--data-dir")
+    parser.add_argument("--seeds", default="1,2,3,4,5")
+    parser.add_argument("--systems", default="article,ours")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        system, seed = arguments.one.split(",")
+        print(json.dumps(SYSTEMS[system](arguments.dataset, arguments.data_dir, int(seed))))
+        return
+    results = {system: [] for system in arguments.systems.split(",")}
+    for seed in arguments.seeds.split(","):
+        for system, values in results.items():
+            command = [sys.executable, *sys.argv, "--one", f"{system},{seed}"]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            values.append(json.loads(output.splitlines()[-1]))
+            print(f"{system}, seed {seed}: {values[-1]}", file=sys.stderr, flush=True)
+    for system, values in results.items():
+        for figure, unit in (("test accuracy", "%"), ("time", "s"), ("epochs", "epochs")):
+            numbers = [one[figure] for one in values]
+            record("time_to_accuracy", f"{arguments.dataset}: {system}", figure, unit, numbers, values[0]["precision"])
+    if len(results) == 2:
+        ratios = [theirs["time"] / ours["time"] for theirs, ours in zip(*results.values(), strict=True)]
+        record("time_to_accuracy", f"{arguments.dataset}: article / ours", "ratio of the times", "", ratios)
+
+
+def article(dataset, folder, seed):
+    """The article's network and recipe as its text says them, on plain Keras."""
+    import keras
+    from keras import layers, ops
+
+    from lightcnn.datasets import load_images
+
+    keras.utils.set_random_seed(seed)
+    epochs, batch_size, patience = ARTICLE[dataset]
+
+    class Maxout(layers.Layer):
+        def __init__(self, num_units):
+            super().__init__()
+            self.num_units = num_units
+
+        def call(self, inputs):
+            shape = (-1, *inputs.shape[1:-1], inputs.shape[-1] // self.num_units, self.num_units)
+            return ops.max(ops.reshape(inputs, shape), axis=-2)
+
+        def compute_output_shape(self, input_shape):
+            return (*input_shape[:-1], self.num_units)
+
+    start = time.perf_counter()
+    data = load_images(dataset, folder, validation_fraction=0)
+    pictures = [split.images.astype("float32") / 255 for split in (data.train, data.test)]
+    labels = [keras.utils.to_categorical(split.labels, 10) for split in (data.train, data.test)]
+    x = inputs = keras.Input(pictures[0].shape[1:])
+    for filters, size, *then in (
+        (64, 5, "pool"), (64, 1, "norm"), (96, 3, "pool", "norm"), (96, 1, "norm"), (128, 3, "pool"),
+        (128, 1, "norm"), (64, 3, "norm"), (64, 1, "norm"), (64, 3, "pool"),
+    ):  # fmt: skip
+        x = Maxout(filters // 2)(layers.Conv2D(filters, size, padding="same")(x))
+        for name in then:
+            x = layers.MaxPooling2D(2)(x) if name == "pool" else layers.BatchNormalization()(x)
+    x = Maxout(80)(layers.Dense(160)(layers.Flatten()(x)))
+    x = layers.Dropout(0.75)(layers.BatchNormalization()(x))
+    model = keras.Model(inputs, layers.Dense(10, activation="softmax")(x))
+    model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(
+        pictures[0],
+        labels[0],
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_split=0.2,
+        callbacks=[keras.callbacks.EarlyStopping("val_loss", patience=patience)],
+        verbose=0,
+    )
+    _, accuracy = model.evaluate(pictures[1], labels[1], batch_size=batch_size, verbose=0)
+    seconds = time.perf_counter() - start
+    count = len(history.epoch)
+    return {"test accuracy": 100 * accuracy, "time": seconds, "epochs": count, "precision": "float32"}
+
+
+def ours(dataset, folder, seed):
+    """The fast recipe, as `lightcnn train` runs it."""
+    import keras  # noqa: F401  imports are outside the clock, as for the article
+
+    from lightcnn.recipes import get_recipe
+    from lightcnn.training import train
+
+    with tempfile.TemporaryDirectory() as temporary:
+        recipe = get_recipe(f"{dataset}_fast", seed=seed)
+        start = time.perf_counter()
+        run = train(recipe, Path(temporary) / "run", folder, quiet=True)
+        seconds = time.perf_counter() - start
+        precision = json.loads((run.folder / "recipe.json").read_text())["precision"]
+        accuracy = 100 * run.metrics["test"]["accuracy"]
+    return {"test accuracy": accuracy, "time": seconds, "epochs": recipe.epochs, "precision": precision}
+
+
+SYSTEMS = {"article": article, "ours": ours}
+
+if __name__ == "__main__":
+    main()
