@@ -20,6 +20,7 @@ from lightcnn.runtimes import Artifact
 __all__ = ["SpeechPredictor", "Stream"]
 
 _BATCH = 32
+_ROWS = (32, 16, 8, 4, 2, 1)  # of a batch of any length: few, since a backend compiles and keeps code for every shape
 _LONGEST_S = 60.0  # a longer file is scored in equal pieces no longer than this
 _ROUNDING_S = 0.5  # rows are padded to a multiple of this, so that a backend does not compile for every length
 
@@ -145,9 +146,10 @@ class SpeechPredictor(Predictor):
         step, budget = int(_ROUNDING_S * self.sampling_rate), _LONGEST_S * self.sampling_rate
         start = 0
         while start < len(recordings):
-            end = start + 1
-            while end < min(start + _BATCH, len(recordings)) and (end + 1 - start) * len(recordings[end]) <= budget:
-                end += 1
+            possible = (rows for rows in _ROWS if start + rows <= len(recordings))
+            end = start + next(
+                rows for rows in possible if rows == 1 or rows * len(recordings[start + rows - 1]) <= budget
+            )
             chosen, start = recordings[start:end], end
             lengths = np.array([len(one) for one in chosen], np.int32)
             samples = np.zeros((len(chosen), math.ceil(lengths.max() / step) * step), np.float32)
