@@ -136,32 +136,14 @@ def opened(folder, way, streams):
 
 
 def torch_function(folder, way, streams):
-    """Returns the article's LCNN in PyTorch, with the shapes of the Keras model and random weights."""
+    """Returns the article's LCNN in PyTorch, with the shape of the Keras model and random weights."""
     import torch
-
-    from lightcnn.models import load_model
-    from lightcnn.models.image import STC_2019_TRUNK
+    from torch_lcnn import torch_lcnn
 
     if streams > 1:
         torch.set_num_threads(1)
-
-    class Mfm(torch.nn.Module):
-        def forward(self, x):
-            return torch.maximum(*x.chunk(2, dim=1))
-
-    shape = load_model(folder / "model.keras").input_shape[1:]
-    parts, channels, side = [], shape[-1], shape[0]
-    for kernel, filters, pooled, normalized in STC_2019_TRUNK:
-        parts += [torch.nn.Conv2d(channels, 2 * filters, kernel, padding=kernel // 2), Mfm()]
-        if pooled:
-            parts.append(torch.nn.MaxPool2d(2))
-            side //= 2
-        if normalized:
-            parts.append(torch.nn.BatchNorm2d(filters))
-        channels = filters
-    parts += [torch.nn.Flatten(), torch.nn.Linear(channels * side * side, 160), Mfm(), torch.nn.BatchNorm1d(80)]
-    network = torch.nn.Sequential(*parts, torch.nn.Linear(80, 10), torch.nn.Softmax(1)).eval()
-    network = network.to(memory_format=torch.channels_last)
+    side, _, channels = json.loads((folder / "shape.json").read_text())
+    network = torch.nn.Sequential(torch_lcnn(side, channels), torch.nn.Softmax(1)).eval()
     if way == "torch-compile":
         network = torch.compile(network)
     enabled = way == "torch-bfloat16"
@@ -214,17 +196,14 @@ def matmul_peak():
 
 def accuracy_lost(folders, ways):
     """Records the accuracy of each format on a run's test set, and what Keras has there."""
-    from lightcnn.evaluation import load_data
     from lightcnn.exporting import export
     from lightcnn.models import load_model
-    from lightcnn.progress import ProgressBar
-    from lightcnn.runs import Run
+    from lightcnn.runs import Run, load_data
     from lightcnn.runtimes import open_artifact
 
     for folder in folders:
         run = Run.open(folder)
-        with ProgressBar(quiet=True) as bar:
-            data = load_data(run.recipe, run.environment["data"]["data_dir"], skip_bad_files=False, bar=bar)
+        data = load_data(run.recipe, run.environment["data"]["data_dir"], skip_bad_files=False)
         split = data.split("test")
         starts = range(0, len(split), 64)
 

@@ -63,25 +63,12 @@ def measure(way, precision, deterministic, batch_size, side, channels):
 
 def measure_torch(precision, batch_size, side, channels):
     import torch
-    from torch import nn
-
-    class MFM(nn.Module):
-        def forward(self, x):
-            return torch.maximum(*x.chunk(2, dim=1))
+    from torch_lcnn import torch_lcnn
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    layers, before = [], channels
-    for size, after, pooled, normalized in (
-        (5, 32, True, False), (1, 32, False, True), (3, 48, True, True), (1, 48, False, True), (3, 64, True, False),
-        (1, 64, False, True), (3, 32, False, True), (1, 32, False, True), (3, 32, True, False),
-    ):  # fmt: skip
-        layers += [nn.Conv2d(before, 2 * after, size, padding=size // 2), MFM()]
-        layers += [nn.MaxPool2d(2)] * pooled + [nn.BatchNorm2d(after)] * normalized
-        before = after
-    layers += [nn.Flatten(), nn.Linear(32 * (side // 16) ** 2, 160), MFM(), nn.BatchNorm1d(80), nn.Dropout(0.75)]
-    model = nn.Sequential(*layers, nn.Linear(80, 10)).to(memory_format=torch.channels_last)
-    optimizer, loss = torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss()
+    model = torch_lcnn(side, channels)
+    optimizer, loss = torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss()
     pictures = torch.rand(40, batch_size, channels, side, side)
     labels = torch.randint(0, 10, (40, batch_size))
 

@@ -1,7 +1,7 @@
-"""How long the article's code and this package's fast recipe train, and to which test accuracy; they alternate.
+"""How long the article's code and a recipe of this package train, and to which test accuracy; they alternate.
 
-    python benchmarks/time_to_accuracy.py mnist --seeds 1,2,3,4,5
-    python benchmarks/time_to_accuracy.py cifar10 --seeds 1,2,3,4,5 --data-dir FOLDER_WITH_cifar10_jpeg.npz
+    python benchmarks/time_to_accuracy.py mnist --set epochs=2
+    python benchmarks/time_to_accuracy.py cifar10 --set epochs=8 --data-dir FOLDER_WITH_cifar10_jpeg.npz
 
 Each training has a process of its own. The clock starts, after the imports, at the first touch of the training data,
 and stops after the last evaluation; building and tracing the graph are inside. The article's time is the whole of its
@@ -29,11 +29,12 @@ def main():
     parser.add_argument("--data-dir")
     parser.add_argument("--seeds", default="1,2,3,4,5")
     parser.add_argument("--systems", default="article,ours")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for our recipe")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         system, seed = arguments.one.split(",")
-        print(json.dumps(SYSTEMS[system](arguments.dataset, arguments.data_dir, int(seed))))
+        print(json.dumps(SYSTEMS[system](arguments.dataset, arguments.data_dir, int(seed), arguments.set)))
         return
     results = {system: [] for system in arguments.systems.split(",")}
     for seed in arguments.seeds.split(","):
@@ -43,15 +44,16 @@ def main():
             values.append(json.loads(output.splitlines()[-1]))
             print(f"{system}, seed {seed}: {values[-1]}", file=sys.stderr, flush=True)
     for system, values in results.items():
+        name = " ".join([f"{arguments.dataset}: {system}", *(arguments.set if system == "ours" else ())])
         for figure, unit in (("test accuracy", "%"), ("time", "s"), ("epochs", "epochs")):
             numbers = [one[figure] for one in values]
-            record("time_to_accuracy", f"{arguments.dataset}: {system}", figure, unit, numbers, values[0]["precision"])
+            record("time_to_accuracy", name, figure, unit, numbers, values[0]["precision"])
     if len(results) == 2:
         ratios = [theirs["time"] / ours["time"] for theirs, ours in zip(*results.values(), strict=True)]
         record("time_to_accuracy", f"{arguments.dataset}: article / ours", "ratio of the times", "", ratios)
 
 
-def article(dataset, folder, seed):
+def article(dataset, folder, seed, _):
     """The article's network and recipe as its text says them, on plain Keras."""
     import keras
     from keras import layers, ops
@@ -104,15 +106,16 @@ def article(dataset, folder, seed):
     return {"test accuracy": 100 * accuracy, "time": seconds, "epochs": count, "precision": "float32"}
 
 
-def ours(dataset, folder, seed):
-    """The fast recipe, as `lightcnn train` runs it."""
+def ours(dataset, folder, seed, settings):
+    """The recipe with some settings, as `lightcnn train` runs it."""
     import keras  # noqa: F401  imports are outside the clock, as for the article
 
     from lightcnn.recipes import get_recipe
+    from lightcnn.runs import parse_settings
     from lightcnn.training import train
 
     with tempfile.TemporaryDirectory() as temporary:
-        recipe = get_recipe(f"{dataset}_fast", seed=seed)
+        recipe = get_recipe(dataset, **parse_settings(settings), seed=seed)
         start = time.perf_counter()
         run = train(recipe, Path(temporary) / "run", folder, quiet=True)
         seconds = time.perf_counter() - start

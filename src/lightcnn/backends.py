@@ -18,7 +18,15 @@ from lightcnn.errors import MissingDependencyError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["choose_backend", "describe_environment", "has_fast_bfloat16", "import_backend", "random_stream", "set_seed"]
+__all__ = [
+    "choose_backend",
+    "describe_environment",
+    "has_fast_bfloat16",
+    "import_backend",
+    "random_stream",
+    "set_seed",
+    "shape_text",
+]
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -156,3 +164,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def shape_text(tensor: Any) -> str:
+    """Returns the shape of a model's tensor, of Keras or of an artifact, without the batch, for people.
+
+    Example:
+    >>> shape_text(keras.Input((28, 28, 1)))
+    '28 x 28 x 1'
+    """
+    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "a number"

@@ -104,6 +104,8 @@ class Muon(keras.optimizers.Muon):
 
     A kernel `(height, width, channels, filters)` is taken as the matrix `(height * width * channels, filters)`, and its
     momentum is made nearly orthogonal before the step. Biases, scales, and the layers in `exclude_layers` follow AdamW.
+    A step of Muon moves a weight by a fifth of its rate, one of AdamW by about the rate: with a fifth of the rate for
+    AdamW both do the same.
 
     Reference:
         Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024:
@@ -111,19 +113,33 @@ class Muon(keras.optimizers.Muon):
 
     Args:
         learning_rate: Float, or a schedule.
+        weight_decay: Float, apart from the gradient; None for none.
+        adam_weight_decay: That of what follows AdamW; None for the same.
+        adam_lr_ratio: Float. AdamW's learning rate as a share of `learning_rate`.
         exclude_layers: Strings; a variable with one of them in its path follows AdamW. The last layer belongs here.
         exclude_embeddings: Boolean. Whether layers called "embedding" follow AdamW. Here these are dense layers, so no.
         name and others: As in `keras.optimizers.Muon`.
 
     Example:
-    >>> optimizer = lightcnn.optimizers.Muon(0.01, weight_decay=0.02, adam_weight_decay=0.02)
+    >>> optimizer = lightcnn.optimizers.Muon(0.01, weight_decay=0.02)
     """
 
     def __init__(
-        self, learning_rate=0.001, exclude_layers=("logits",), exclude_embeddings=False, name="muon", **kwargs
+        self,
+        learning_rate=0.001,
+        weight_decay=0.004,
+        adam_weight_decay=None,
+        adam_lr_ratio=0.2,
+        exclude_layers=("logits",),
+        exclude_embeddings=False,
+        name="muon",
+        **kwargs,
     ):
         super().__init__(
             learning_rate,
+            weight_decay=weight_decay,
+            adam_weight_decay=weight_decay if adam_weight_decay is None else adam_weight_decay,
+            adam_lr_ratio=adam_lr_ratio,
             exclude_layers=list(exclude_layers),
             exclude_embeddings=exclude_embeddings,
             name=name,

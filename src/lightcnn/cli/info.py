@@ -112,6 +112,7 @@ def _print_model(path: Path) -> None:
 
 
 def _print_artifact(path: Path) -> None:
+    from lightcnn.backends import shape_text
     from lightcnn.runtimes import open_artifact
 
     artifact = open_artifact(path)
@@ -119,7 +120,7 @@ def _print_artifact(path: Path) -> None:
     files = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
     rows = [
         *_facts(artifact.metadata, artifact.inputs),
-        ("output", _sizes(artifact.output)),
+        ("output", shape_text(artifact.output)),
         ("format", made["form"]),
         ("precision", made["quantize"] or "float32"),
         ("size", f"{sum(file.stat().st_size for file in (path, *files)) / 1e6:.2f} MB"),
@@ -131,6 +132,8 @@ def _print_artifact(path: Path) -> None:
 
 def _facts(metadata: dict[str, Any], inputs: Iterable[Any]) -> list[tuple[str, Any]]:
     """Returns what a model file says of itself, whatever its format."""
+    from lightcnn.backends import shape_text
+
     described = metadata.get("input") or {}
     kind = [str(described[key]) for key in ("dtype", "colour") if key in described]
     return [
@@ -138,15 +141,10 @@ def _facts(metadata: dict[str, Any], inputs: Iterable[Any]) -> list[tuple[str, A
         ("recipe", metadata.get("recipe", "-")),
         ("data", metadata.get("dataset", "-")),
         ("labels", _listed(metadata.get("labels") or [])),
-        ("input", " ".join(["; ".join(map(_sizes, inputs)), *kind])),
+        ("input", " ".join(["; ".join(map(shape_text, inputs)), *kind])),
         *((key.replace("_", " "), metadata[key]) for key in _MORE_FACTS if key in metadata),
         *((key.replace("_", " "), value) for key, value in (metadata.get("alignment") or {}).items()),
     ]
-
-
-def _sizes(tensor: Any) -> str:
-    """Returns the shape of what a model takes or gives, without the batch."""
-    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "a number"
 
 
 def _listed(labels: list[str]) -> str:

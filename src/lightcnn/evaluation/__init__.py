@@ -19,7 +19,7 @@ from lightcnn.reporting import write_report
 from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run, load_data
 from lightcnn.runtimes import open_artifact
 
-__all__ = ["evaluate", "evaluate_splits", "load_data"]
+__all__ = ["evaluate", "evaluate_splits"]
 
 # how a task measures a split and writes the scores
 _TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}

@@ -15,6 +15,7 @@ import lightcnn.frontends
 import lightcnn.layers
 import lightcnn.losses
 import lightcnn.schedules  # noqa: F401  registers every class that a model file can name
+from lightcnn.backends import shape_text
 from lightcnn.errors import ModelFileError
 from lightcnn.files import atomic_write, fits_memory
 
@@ -146,16 +147,11 @@ def describe_layers(model: Any) -> list[dict[str, Any]]:
         {
             "name": layer.name,
             "class": type(layer).__name__,
-            "output": "; ".join(map(_shape_text, keras.tree.flatten(layer.output))),
+            "output": "; ".join(map(shape_text, keras.tree.flatten(layer.output))),
             "parameters": layer.count_params(),
         }
         for layer in model.layers
     ]
-
-
-def _shape_text(tensor: Any) -> str:
-    """Returns the shape of a model's tensor without the batch, for people."""
-    return " x ".join("any" if size is None else str(size) for size in tensor.shape[1:]) or "a number"
 
 
 def _read_json(path: Path, name: str) -> Any:

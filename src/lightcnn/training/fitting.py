@@ -162,12 +162,8 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
             decay_multipliers=dict.fromkeys(_NOT_DECAYED, 0.0),
             **clip,
         )
-    decay = recipe.weight_decay
-    if recipe.optimizer == "muon":
-        # A step of Muon moves a weight by a fifth of the rate, one of AdamW by about the rate: here both do the same.
-        optimizer = Muon(rate, weight_decay=decay, adam_weight_decay=decay, adam_lr_ratio=0.2, **clip)
-    else:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=decay, **clip)
+    kind = Muon if recipe.optimizer == "muon" else keras.optimizers.AdamW
+    optimizer = kind(rate, weight_decay=recipe.weight_decay, **clip)
     optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
     return optimizer
 
