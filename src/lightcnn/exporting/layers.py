@@ -284,6 +284,7 @@ LAYERS: dict[type, Callable[..., Any]] = SEQUENCE_LAYERS | {
     keras.layers.Rescaling: _rescaled,
     keras.layers.Reshape: _reshaped,
     layers.ASoftmaxHead: _a_softmax_head,
+    layers.BatchNormalization: _normalized,
     layers.BonaFideScore: _score,
     layers.CosineHead: _cosine_head,
     layers.FeatureMask: _unchanged,

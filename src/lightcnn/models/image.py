@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from lightcnn.layers import MFMConv2D, MFMDense, fresh_initializer
+from lightcnn.layers import BatchNormalization, MFMConv2D, MFMDense, fresh_initializer
 
 __all__ = ["STC_2019_TRUNK", "lcnn"]
 
@@ -95,7 +95,7 @@ def lcnn(
         if pooled:
             x = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"pool_{index}")(x)
         if normalized:
-            x = keras.layers.BatchNormalization(momentum=batch_norm_momentum, name=f"norm_{index}")(x)
+            x = BatchNormalization(momentum=batch_norm_momentum, name=f"norm_{index}")(x)
 
     x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     x = MFMDense(80, kernel_initializer=fresh_initializer(kernel_initializer), name="embedding")(x)

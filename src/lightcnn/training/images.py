@@ -117,13 +117,13 @@ def training_batch(
         flip=recipe.flip,
         cutout=recipe.cutout,
     )
-    return pictures.astype(np.float32), _one_hot(data.train.labels[positions], len(data.labels))
+    return pictures, _one_hot(data.train.labels[positions], len(data.labels))
 
 
 def validation_batch(recipe: Recipe, data: ImageDataset, positions: NDArray[np.int64]) -> tuple[Any, Any]:
     """Returns the validation pictures as they are, and one-hot labels."""
     split: Split = data.split("validation")
-    return split.take(positions).astype(np.float32), _one_hot(split.labels[positions], len(data.labels))
+    return split.take(positions), _one_hot(split.labels[positions], len(data.labels))
 
 
 def _one_hot(labels: Any, num_classes: int) -> Any:

@@ -3,6 +3,7 @@
 import keras
 
 from lightcnn.layers import (
+    BatchNormalization,
     FrameMask,
     MaskedBatchNormalization,
     MFMConv2D,
@@ -50,7 +51,7 @@ def trunk(x, table, kernel_initializer, norm, lengths=None):
             mask = None if lengths is None else FrameMask(stride, name=f"mask_{index}_pooled")(x, lengths)
         if normalized:
             if mask is None:
-                x = keras.layers.BatchNormalization(**norm, name=f"norm_{index}")(x)
+                x = BatchNormalization(**norm, name=f"norm_{index}")(x)
             else:
                 x = MaskedBatchNormalization(**norm, name=f"norm_{index}")(x, mask)
     return x if lengths is None else (x, mask)
