@@ -368,7 +368,7 @@ def poison(monkeypatch, epoch, step):
 
     def poisoned(self, index):
         pictures, labels = real(self, index)
-        return (pictures * np.nan if (self.epoch + 1, index + 1) == (epoch, step) else pictures), labels
+        return pictures, (labels * np.float32(np.nan) if (self.epoch + 1, index + 1) == (epoch, step) else labels)
 
     monkeypatch.setattr(fitting.Batches, "__getitem__", poisoned)
 
@@ -398,7 +398,7 @@ def test_a_validation_loss_that_is_never_finite_is_an_error(data, tmp_path, monk
     monkeypatch.setattr(
         fitting.ValidationBatches,
         "__getitem__",
-        lambda self, index: (real(self, index)[0] * np.nan, real(self, 0)[1]),
+        lambda self, index: (real(self, index)[0], real(self, index)[1] * np.float32(np.nan)),
     )
     with pytest.raises(DivergedError, match=r"no epoch gave a finite validation loss.*learning_rate.*losses nan"):
         train(recipe(epochs=1), tmp_path / "run", data, quiet=True)
