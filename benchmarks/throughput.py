@@ -1,10 +1,10 @@
-"""Training speed of the article's LCNN: each way to write MFM, the article's, PyTorch, and what determinism costs.
+"""Training speed of the article's LCNN: the article's own code, ours, each of its parts undone, and PyTorch.
 
     python benchmarks/throughput.py
 
 Each way runs in a process of its own; they alternate, `--repeats` times. One process trains on 40 batches of random
-pictures after 4 to warm up, and reports the best of 3 passes in images per second. "reshape" in float32 is the
-article's code; "torch" is PyTorch with channels-last tensors, in float32 or with bfloat16 autocast (it needs torch).
+pictures after 4 to warm up, and reports the best of 3 passes in images per second. PyTorch has channels-last tensors,
+in float32 or with bfloat16 autocast (it needs torch). "article" is always float32, as its code is.
 """
 
 import argparse
@@ -16,7 +16,24 @@ import time
 
 from record import record
 
-WAYS = ("ours", "maximum", "where", "reshape", "torch")
+WAYS = ("article", "ours", "one convolution", "keras batch norm", "maximum", "where", "torch")
+
+
+def undo(way):
+    """Replaces a part of this package by what one would write without it."""
+    import keras
+    from keras import ops
+
+    from lightcnn.layers import MFMConv2D, mfm
+    from lightcnn.models import image
+
+    if way == "one convolution":
+        MFMConv2D.call = lambda self, x: mfm._maximum(*ops.split(self.convolution(x), 2, axis=-1))
+    elif way == "keras batch norm":
+        image.BatchNormalization = keras.layers.BatchNormalization
+    elif way in ("maximum", "where"):
+        where = lambda first, second: ops.where(first >= second, first, second)  # noqa: E731
+        mfm._COMPETITIONS[2] = (1, {"maximum": ops.maximum, "where": where}[way])
 
 
 def measure(way, precision, deterministic, batch_size, side, channels):
@@ -24,30 +41,23 @@ def measure(way, precision, deterministic, batch_size, side, channels):
         return measure_torch(precision, batch_size, side, channels)
     import keras
     import numpy as np
-    from keras import ops
+    from article_lcnn import article_lcnn
 
-    from lightcnn.layers import mfm
     from lightcnn.models import lcnn
 
-    def reshape(x):
-        grouped = ops.reshape(x, (-1, *x.shape[1:-1], 2, x.shape[-1] // 2))
-        return ops.max(grouped, axis=-2)
-
-    def where(x):
-        first, second = ops.split(x, 2, axis=-1)
-        return ops.where(first >= second, first, second)
-
-    ways = {"maximum": lambda x: ops.maximum(*ops.split(x, 2, axis=-1)), "where": where, "reshape": reshape}
-    if way != "ours":
-        mfm._COMPETITIONS[2] = (1, ways[way])
     keras.utils.set_random_seed(0)
     if deterministic:
         import tensorflow
 
         tensorflow.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(precision)
-    model = lcnn((side, side, channels), 10, classifier_activation=None)
-    model.compile("adamw", keras.losses.CategoricalCrossentropy(from_logits=True))
+    if way == "article":
+        model = article_lcnn((side, side, channels))
+        model.compile("adam", "categorical_crossentropy")
+    else:
+        undo(way)
+        model = lcnn((side, side, channels), 10, classifier_activation=None)
+        model.compile("adamw", keras.losses.CategoricalCrossentropy(from_logits=True))
     count = 40 * batch_size
     generator = np.random.default_rng(0)
     pictures = generator.random((count, side, side, channels), np.float32)
@@ -105,6 +115,7 @@ def main():
         for side, _, channels in ([int(size) for size in shape.split("x")] for shape in arguments.shapes.split(","))
         for precision in arguments.precisions.split(",")
         for way, deterministic in (*((way, False) for way in WAYS), ("ours", True))
+        if way != "article" or precision == "float32"
     ]
     speeds = {case: [] for case in cases}
     for _ in range(arguments.repeats):
@@ -115,7 +126,7 @@ def main():
             ).stdout
             speeds[case].append(float(output.split()[-1]))
     for (way, precision, deterministic, batch_size, side, channels), values in speeds.items():
-        what = "PyTorch" if way == "torch" else f"MFM {way}"
+        what = "PyTorch" if way == "torch" else way
         name = f"lcnn {side}x{side}x{channels} batch {batch_size}, {what}{', deterministic' * deterministic}"
         record("training throughput", name, "speed", "images/s", values, precision)
 

@@ -56,40 +56,17 @@ def main():
 def article(dataset, folder, seed, _):
     """The article's network and recipe as its text says them, on plain Keras."""
     import keras
-    from keras import layers, ops
+    from article_lcnn import article_lcnn
 
     from lightcnn.datasets import load_images
 
     keras.utils.set_random_seed(seed)
     epochs, batch_size, patience = ARTICLE[dataset]
-
-    class Maxout(layers.Layer):
-        def __init__(self, num_units):
-            super().__init__()
-            self.num_units = num_units
-
-        def call(self, inputs):
-            shape = (-1, *inputs.shape[1:-1], inputs.shape[-1] // self.num_units, self.num_units)
-            return ops.max(ops.reshape(inputs, shape), axis=-2)
-
-        def compute_output_shape(self, input_shape):
-            return (*input_shape[:-1], self.num_units)
-
     start = time.perf_counter()
     data = load_images(dataset, folder, validation_fraction=0)
     pictures = [split.images.astype("float32") / 255 for split in (data.train, data.test)]
     labels = [keras.utils.to_categorical(split.labels, 10) for split in (data.train, data.test)]
-    x = inputs = keras.Input(pictures[0].shape[1:])
-    for filters, size, *then in (
-        (64, 5, "pool"), (64, 1, "norm"), (96, 3, "pool", "norm"), (96, 1, "norm"), (128, 3, "pool"),
-        (128, 1, "norm"), (64, 3, "norm"), (64, 1, "norm"), (64, 3, "pool"),
-    ):  # fmt: skip
-        x = Maxout(filters // 2)(layers.Conv2D(filters, size, padding="same")(x))
-        for name in then:
-            x = layers.MaxPooling2D(2)(x) if name == "pool" else layers.BatchNormalization()(x)
-    x = Maxout(80)(layers.Dense(160)(layers.Flatten()(x)))
-    x = layers.Dropout(0.75)(layers.BatchNormalization()(x))
-    model = keras.Model(inputs, layers.Dense(10, activation="softmax")(x))
+    model = article_lcnn(pictures[0].shape[1:])
     model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(
         pictures[0],
