@@ -20,7 +20,7 @@ COLUMNS = (
 def _without_folders(arguments):
     """Leaves the folders of this machine out of the command: they mean nothing to others."""
     kept = list(arguments)
-    for flag in ("--data-dir", "--keep", "--peers"):
+    for flag in ("--data-dir", "--keep", "--peers", "--runs"):
         if flag in kept:
             kept[kept.index(flag) + 1] = "FOLDER"
     return kept
