@@ -14,7 +14,7 @@ import pytest
 from conftest import begin
 from PIL import Image
 
-from lightcnn import exporting, runtimes
+from lightcnn import exporting
 from lightcnn import inference as inference_room
 from lightcnn.errors import (
     DataError,
@@ -32,7 +32,7 @@ from lightcnn.inference import images as inference
 from lightcnn.inference.images import PicturePredictor
 from lightcnn.models import lcnn, load_model, save_model
 from lightcnn.recipes import get_recipe
-from lightcnn.runtimes import keras_artifact, read_artifact_metadata
+from lightcnn.runtimes import checking, keras_artifact, read_artifact_metadata
 
 LABELS = ["zero", "one", "two", "three"]
 
@@ -325,7 +325,7 @@ def test_a_run_that_cannot_be_exported_is_run_with_keras(grey, grey_model, pictu
 
 def without(monkeypatch, *packages):
     """Makes packages look as if they were not installed."""
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name in packages else find_spec(name))
+    monkeypatch.setattr(checking, "find_spec", lambda name: None if name in packages else find_spec(name))
 
 
 def test_without_the_fastest_runtime_the_next_is_made_and_used(grey, grey_model, pictures, tmp_path, monkeypatch):

@@ -12,11 +12,10 @@ import numpy as np
 import onnx
 import pytest
 
-from lightcnn import runtimes
 from lightcnn.errors import DataError, MissingDependencyError, ModelFileError
 from lightcnn.exporting import export
 from lightcnn.models import lcnn, load_model, save_model
-from lightcnn.runtimes import Artifact, TensorInfo, has_runtime, open_artifact, read_artifact_metadata
+from lightcnn.runtimes import Artifact, TensorInfo, checking, has_runtime, open_artifact, read_artifact_metadata
 
 METADATA = {"format": 1, "task": "image classification", "labels": ["a", "b", "c"]}
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter needs it")
@@ -203,7 +202,7 @@ def test_a_litert_file_without_metadata(artifacts, tmp_path):
 
 @pytest.mark.parametrize(("suffix", "extra"), [(".tflite", "litert"), (".xml", "openvino"), (".onnx", "lightcnn")])
 def test_a_missing_runtime_names_its_extra(tmp_path, monkeypatch, suffix, extra):
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(checking, "find_spec", lambda name: None)
     (tmp_path / f"model{suffix}").write_bytes(b"")
     with pytest.raises(MissingDependencyError, match=extra):
         open_artifact(tmp_path / f"model{suffix}")

@@ -1,0 +1,70 @@
+"""What a model file must be and say of itself before it is run."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightcnn.errors import MissingDependencyError, ModelFileError
+
+__all__ = ["ARTIFACT_FORMAT", "METADATA", "SUFFIXES", "check_file", "damaged", "has_runtime", "parsed_metadata"]
+
+METADATA = "lightcnn"  # the key, in every format, of what an artifact says of itself: JSON
+ARTIFACT_FORMAT = 1
+# suffix -> what it is, the packages of which one must be installed, the extra that brings it
+_RUNTIMES: dict[str, tuple[str, tuple[str, ...], str]] = {
+    ".onnx": ("an ONNX model", ("onnxruntime",), "lightcnn"),
+    ".tflite": ("a LiteRT model", ("ai_edge_litert", "tensorflow"), "lightcnn[litert]"),
+    ".xml": ("an OpenVINO model", ("openvino",), "lightcnn[openvino]"),
+    ".keras": ("a Keras model", ("tensorflow", "jax", "torch"), "lightcnn[tensorflow]"),
+}
+SUFFIXES = tuple(_RUNTIMES)
+
+
+def has_runtime(suffix: str) -> bool:
+    """Tells whether an artifact of this suffix can be run here; nothing is imported."""
+    return any(find_spec(package) for package in _RUNTIMES[suffix][1])
+
+
+def check_file(path: Path) -> None:
+    """Refuses a file that is missing or of no known kind, and one whose runtime is not installed."""
+    if path.suffix not in _RUNTIMES:
+        raise ModelFileError(f"{path} is no model file. Expected one that ends in {', '.join(_RUNTIMES)}.")
+    what, packages, extra = _RUNTIMES[path.suffix]
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist or is not a file. Expected {what}.")
+    if not has_runtime(path.suffix):
+        raise MissingDependencyError(
+            f"{path} is {what}, and no runtime for it is installed ({' or '.join(packages)}). "
+            f"Install it: pip install '{extra}'"
+        )
+
+
+def damaged(path: Path, error: Exception) -> ModelFileError:
+    """Returns what is raised where a runtime cannot read a file."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelFileError(
+        f"{path} is not {_RUNTIMES[path.suffix][0]}, or a truncated one: {reason}. Copy it again or export it again."
+    )
+
+
+def parsed_metadata(path: Path, text: str | None) -> dict[str, Any]:
+    """Returns the metadata from their JSON, which is None in a file without."""
+    again = "Export it again: lightcnn export RUN."
+    if not text:
+        raise ModelFileError(f"{path} has no metadata of lightcnn, so nobody knows what its numbers mean. {again}")
+    try:
+        metadata = json.loads(text)
+        version, writer = int(metadata["artifact"]["format"]), metadata["artifact"]["lightcnn"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} has damaged metadata: {error!r}. {again}") from error
+    if version != ARTIFACT_FORMAT:
+        raise ModelFileError(
+            f"{path} was written by lightcnn {writer} in another version of the format. Expected: {ARTIFACT_FORMAT}. "
+            f"Received: {version}. Use that version of lightcnn, or export it again."
+        )
+    if "weights_digest" not in metadata["artifact"]:
+        raise ModelFileError(f"{path} has damaged metadata: it lacks weights_digest. {again}")
+    return dict(metadata)
