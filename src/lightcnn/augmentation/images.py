@@ -56,7 +56,7 @@ def augment_images(
         columns = np.where(mirrored[:, np.newaxis], columns[:, ::-1], columns)
     # One flat list of pixels, each with all its channels: five times as fast as an index for every axis.
     places = (np.arange(count)[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
-    result = images.reshape(-1, images.shape[3]).take(places, axis=0)
+    result: NDArray[Any] = images.reshape(-1, images.shape[3]).take(places, axis=0)
     if cutout:
         mean = images.mean(axis=(1, 2), keepdims=True).astype(images.dtype)
         corner = generator.integers(0, (height, width), (count, 2)) - cutout // 2
