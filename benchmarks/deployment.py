@@ -71,13 +71,7 @@ def made_up(shape, count):
     return generator.normal(0, 0.1, (count, *shape)).astype(np.float32)
 
 
-def prepare(folder, name, ways):
-    """Saves a model and its artifacts; prints the ways that there are and the FLOPs of one example."""
-    from lightcnn.errors import LightCNNError
-    from lightcnn.exporting import Examples, export
-    from lightcnn.models import save_model
-
-    model, about = build(name)
+def randomize(model):
     rng = np.random.default_rng(0)
     weights = []
     for variable in model.weights:
@@ -86,6 +80,16 @@ def prepare(folder, name, ways):
         else:
             weights.append(np.asarray(variable) + 0.01)
     model.set_weights(weights)
+
+
+def prepare(folder, name, ways):
+    """Saves a model and its artifacts; prints the ways that there are and the FLOPs of one example."""
+    from lightcnn.errors import LightCNNError
+    from lightcnn.exporting import Examples, export
+    from lightcnn.models import save_model
+
+    model, about = build(name)
+    randomize(model)
     save_model(model, folder / "model.keras", {"format": 1, **about})
     (folder / "shape.json").write_text(json.dumps(model.input_shape[1:]))
     examples = Examples([(made_up(model.input_shape[1:], 4),)] * 2, "made-up data")
@@ -98,20 +102,21 @@ def prepare(folder, name, ways):
             done.append(way)
         except (LightCNNError, RuntimeError) as error:
             print(f"{name}: no {way}: {error}", file=sys.stderr)
-    print(json.dumps({"ways": done, "flops": flops(model)}))
+    print(json.dumps({"ways": done, "flops": sum(flops(model).values())}))
 
 
 def flops(model):
-    """Counts two operations a multiplication of convolutions and dense layers, with front ends as matrices left out."""
+    """Counts two operations a multiplication, for each layer with a convolution or a dense layer; front ends have none."""
     import keras
 
-    total = 0
+    counted = {}
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
             outer = next((one for one in model.layers if layer in one._flatten_layers()), layer)
             shape = outer.output.shape if isinstance(layer, keras.layers.Conv2D) else (1, 1)
-            total += 2 * int(np.prod(layer.kernel.shape)) * int(np.prod(shape[1:-1]))
-    return total
+            count = 2 * int(np.prod(layer.kernel.shape)) * int(np.prod(shape[1:-1]))
+            counted[outer.name] = counted.get(outer.name, 0) + count
+    return counted
 
 
 def opened(folder, way, streams):
@@ -184,20 +189,23 @@ def measure(folder, way, batch_size, seconds):
     print(json.dumps({"p50": p50, "p99": p99, "throughput": max(alone, together), "memory": peak}))
 
 
-def matmul_peak():
-    """Returns GFLOP/s of float32 matrix products with ONNX Runtime: nearly twice what NumPy's have with AVX-512."""
-    import onnxruntime
+def matmul_model():
+    """Returns an ONNX model of the product of two square matrices of 4,096."""
     from onnx import TensorProto, helper
 
     a, b, c = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (4096, 4096)) for name in "abc")
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", [a, b], [c])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return model.SerializeToString()
+
+
+def matmul_peak(product):
+    """Returns GFLOP/s of a function that multiplies two square matrices of 4,096."""
     matrix = np.random.default_rng(0).random((4096, 4096), np.float32)
     speeds = []
     for _ in range(4):
         start = time.perf_counter()
-        session.run(None, {"a": matrix, "b": matrix})
+        product(matrix, matrix)
         speeds.append(2 * 4096**3 / (time.perf_counter() - start) / 1e9)
     return max(speeds)
 
@@ -260,7 +268,10 @@ def main():
     if arguments.runs:
         accuracy_lost(arguments.runs.split(","), ways)
         return
-    peak = matmul_peak()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(matmul_model())  # nearly twice what NumPy's has with AVX-512
+    peak = matmul_peak(lambda a, b: session.run(None, {"a": a, "b": b}))
     record("deployment", "float32 matrix product, 4096 x 4096", "speed", "GFLOP/s", [peak])
     for name in arguments.models.split(","):
         with tempfile.TemporaryDirectory() as temporary:
