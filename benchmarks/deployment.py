@@ -106,7 +106,7 @@ def prepare(folder, name, ways):
 
 
 def flops(model):
-    """Counts two operations a multiplication, for each layer with a convolution or a dense layer; front ends have none."""
+    """Counts two operations a multiplication, for each layer that has a convolution or a dense layer."""
     import keras
 
     counted = {}

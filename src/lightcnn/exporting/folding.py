@@ -52,7 +52,7 @@ def fold_batch_norms(graph: Graph) -> None:
 def fold_scales(graph: Graph) -> None:
     """Puts a factor a channel into the kernels of the convolutions that take the product, where nothing else does.
 
-    That is exact, since a convolution pads with zeros, which no factor changes. An offset would change them, so it stays.
+    That is exact, since a convolution pads with zeros, which no factor changes. An offset would change them: it stays.
     """
     for node in list(graph.nodes):
         factor = graph.constants.get(node.input[1]) if node.op_type == "Mul" else None
