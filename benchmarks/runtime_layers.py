@@ -74,6 +74,15 @@ def pixels_apart(model):
         return exported(model)
 
 
+def batch_fixed(model):
+    import onnx
+
+    fixed = onnx.load_from_string(exported(model))
+    for tensor in (*fixed.graph.input, *fixed.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = BATCH
+    return fixed.SerializeToString()
+
+
 def in_8_bits(model):
     from lightcnn.exporting.network import to_onnx
     from lightcnn.exporting.quantizing import quantize_onnx
@@ -89,6 +98,7 @@ FORMS = {
     "split": split,
     "batch norms apart": norms_apart,
     "pixels scaled apart": pixels_apart,
+    "batch fixed": batch_fixed,
     "int8": in_8_bits,
 }
 
