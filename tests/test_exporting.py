@@ -279,6 +279,18 @@ def test_batch_norms_stand_in_the_convolutions_before_them():
     assert_same(model, pictures(2, 28, 28, 1))
 
 
+def test_the_scale_of_pixels_stands_in_the_convolutions_behind_it():
+    scale, offset = (1 / 64, 1 / 32, -1 / 16), (-1.0, 0.0, 3.0)
+    model = with_random_weights(lcnn((16, 16, 3), 10, scale=scale, offset=offset))
+    assert "Mul" not in operators(model)
+    assert_same(model, pictures(2, 16, 16, 3))  # borders too, which an offset in the convolution would change
+    inputs = keras.Input((8, 8, 3), name="pixels")
+    scaled = keras.layers.Rescaling(scale, offset)(inputs)
+    model = keras.Model(inputs, keras.layers.Concatenate()([layers.MFMConv2D(2, 3, padding="same")(scaled), scaled]))
+    assert operators(model).count("Mul") == 1  # something else takes the product
+    assert_same(with_random_weights(model), pictures(2, 8, 8, 3))
+
+
 def test_equal_small_weights_of_two_layers_are_not_mixed_up():
     inputs = x = keras.Input((8, 8, 2), name="pixels")
     for index in (1, 2):

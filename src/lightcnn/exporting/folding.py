@@ -1,4 +1,4 @@
-"""Batch norms into the convolutions before them."""
+"""Batch norms into the convolutions before them, the scale of pixels into those behind it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from lightcnn.exporting.graph import Graph
 
-__all__ = ["fold_batch_norms"]
+__all__ = ["fold_batch_norms", "fold_scales"]
 
 
 def fold_batch_norms(graph: Graph) -> None:
@@ -47,3 +47,20 @@ def fold_batch_norms(graph: Graph) -> None:
     for node in graph.nodes:
         for place, name in enumerate(node.input):
             node.input[place] = renamed.get(name, name)
+
+
+def fold_scales(graph: Graph) -> None:
+    """Puts a factor a channel into the kernels of the convolutions that take the product, where nothing else does.
+
+    That is exact, since a convolution pads with zeros, which no factor changes. An offset would change them: it stays.
+    """
+    for node in list(graph.nodes):
+        factor = graph.constants.get(node.input[1]) if node.op_type == "Mul" else None
+        users = [user for user in graph.nodes if node.output[0] in user.input]
+        if factor is None or factor.shape[1:] != (1, 1) or {user.op_type for user in users} != {"Conv"}:
+            continue
+        for user in users:
+            user.input[0] = node.input[0]
+            graph.constants[user.input[1]] = (graph.constants[user.input[1]] * factor).astype("float32")
+        graph.nodes.remove(node)
+        del graph.constants[node.input[1]]

@@ -156,9 +156,13 @@ def _normalized(layer: Any, x: Value, is_valid: Value | None = None) -> Value:
 
 
 def _rescaled(layer: Any, x: Value) -> Value:
-    scale, offset = (np.asarray(value, "float32") for value in (layer.scale, layer.offset))
-    scaled = x * x.graph.value(scale) if np.any(scale != 1) else x
-    return scaled + x.graph.value(offset) if np.any(offset != 0) else scaled
+    # Channels first, since runtimes work along the last axis: with one or three channels there, each pixel costs a
+    # call. The scale comes last, where it can be folded into a convolution.
+    x = x.arranged(channels_first(x.rank))
+    by_channel = (-1, *[1] * (x.rank - 2))
+    scale, offset = (np.asarray(value, "float32").reshape(by_channel) for value in (layer.scale, layer.offset))
+    moved = x.apply("Add", x.graph.constant(offset / scale)) if np.any(offset != 0) else x
+    return moved.apply("Mul", x.graph.constant(scale, kind="scale")) if np.any(scale != 1) else moved
 
 
 def _flattened(layer: Any, x: Value) -> Value:

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from lightcnn.errors import ExportError
-from lightcnn.exporting.folding import fold_batch_norms
+from lightcnn.exporting.folding import fold_batch_norms, fold_scales
 from lightcnn.exporting.front_ends import FRONT_ENDS, front_end
 from lightcnn.exporting.graph import DTYPES, Graph, Value, plain
 from lightcnn.exporting.layers import LAYERS, OPERATIONS
@@ -26,7 +26,8 @@ def to_onnx(model: Any, mfm: str = "sum") -> onnx.ModelProto:
 
     It works on every backend, since it looks at layers and weights only. Inside, images are channels-first, an MFM is
     `b + relu(a - b)`, whose parts runtimes merge into the convolutions, batch norms stand in the convolutions before
-    them where their scales are positive, and front ends are convolutions with cosines and sines.
+    them where their scales are positive, the scale of pixels in those behind it, and front ends are convolutions with
+    cosines and sines.
 
     Args:
         model: A functional `keras.Model` of this package's layers and the common ones of Keras; float32.
@@ -69,6 +70,7 @@ def to_onnx(model: Any, mfm: str = "sum") -> onnx.ModelProto:
         ]
         outputs.append(helper.make_tensor_value_info(name, DTYPES[value.dtype], shape))
     fold_batch_norms(graph)
+    fold_scales(graph)
     finished = graph.model(inputs, outputs, model.name)
     onnx.checker.check_model(finished)
     return finished
