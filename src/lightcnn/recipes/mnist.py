@@ -14,9 +14,10 @@ from lightcnn.runs import Recipe
 RECIPE = Recipe(
     name="mnist",
     dataset="mnist",
-    epochs=17,
+    epochs=20,
     batch_size=256,
-    learning_rate=8e-3,
+    optimizer="muon",
+    learning_rate=0.02,
     weight_decay=0.02,
     dropout=0.3,
     max_shift=2,
