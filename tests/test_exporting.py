@@ -291,6 +291,24 @@ def test_the_scale_of_pixels_stands_in_the_convolutions_behind_it():
     assert_same(with_random_weights(model), pictures(2, 8, 8, 3))
 
 
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [
+        ((1 / 64, 1 / 8, 1 / 64), 0.0),  # one range of 8 bits would not do for all channels
+        (1 / 15_000, -2.0),  # too small for weights of 16 bits
+        ((1.0, 0.5, 0.0), (0.0, 1.0, 2.0)),
+        (0.5, pictures(8, 8, 3).tolist()),
+    ],
+    ids=["unlike", "small", "zero", "picture"],
+)
+def test_other_scales_of_pixels_stay_by_themselves(scale, offset):
+    inputs = keras.Input((8, 8, 3), name="pixels")
+    scaled = keras.layers.Rescaling(scale, offset)(inputs)
+    model = with_random_weights(keras.Model(inputs, layers.MFMConv2D(2, 3, padding="same")(scaled)))
+    assert operators(model).count("Mul") == 1
+    assert_same(model, pictures(2, 8, 8, 3))
+
+
 def test_equal_small_weights_of_two_layers_are_not_mixed_up():
     inputs = x = keras.Input((8, 8, 2), name="pixels")
     for index in (1, 2):

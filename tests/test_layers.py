@@ -247,6 +247,16 @@ def test_without_bias_there_is_only_the_kernel(layer, shape):
     layer = layer(4, **({"kernel_size": 3} if layer is MFMConv2D else {}), use_bias=False)
     layer.build(shape)
     assert [weight.shape[-1] for weight in layer.get_weights()] == [8]
+    inputs, (kernel,) = example(shape[1:]), as_float64(layer)
+    products = convolution(inputs, kernel) if layer.__class__ is MFMConv2D else inputs @ kernel
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(inputs)), mfm(products, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_another_number_of_channels_than_it_was_built_for_is_an_error():
+    layer = MFMConv2D(4, 3)
+    layer.build((None, 8, 8, 2))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 2"):
+        layer(example((8, 8, 4)))  # would be a convolution in two groups
 
 
 def test_data_are_channels_last_whatever_keras_is_set_to():

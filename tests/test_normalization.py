@@ -7,6 +7,7 @@ from keras import ops
 from layer_contract import gradient
 
 from lightcnn.layers import BatchNormalization
+from lightcnn.models import load_model, save_model
 
 
 def images(dtype="float32"):
@@ -34,25 +35,64 @@ def test_training_normalizes_images_and_moves_the_statistics(options):
 
 @pytest.mark.parametrize(("policy", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2**-7)])
 def test_gradients_are_those_of_keras(policy, tolerance):
-    x = images("bfloat16")
-    upstream = images("bfloat16")[::-1].copy()
-    ours, theirs = (cls(dtype=policy) for cls in (BatchNormalization, keras.layers.BatchNormalization))
-    ours.build(x.shape)
-    theirs.build(x.shape)
+    x, upstream = images("bfloat16"), images("bfloat16")[::-1].copy()
+    ours, theirs = pair(x.shape, dtype=policy)
     gradients = [gradient(lambda x, layer=layer: layer(x, training=True), x, upstream) for layer in (ours, theirs)]
     scale = np.abs(gradients[1]).max()
     np.testing.assert_allclose(gradients[0] / scale, gradients[1] / scale, atol=tolerance, rtol=0)
-    for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(7, 6), (7, 5, 6), (5, 4, 3, 6)])
-def test_elsewhere_it_is_the_layer_of_keras(shape):
-    x = np.random.default_rng(0).normal(size=shape).astype("float32")
-    ours, theirs = BatchNormalization(), keras.layers.BatchNormalization()
-    training = len(shape) < 4
-    outputs = [ops.convert_to_numpy(layer(x, training=training)) for layer in (ours, theirs)]
-    np.testing.assert_array_equal(*outputs)
+def test_a_step_of_training_moves_all_weights_as_with_keras():
+    x = images()
+    layers = pair(x.shape)
+    for layer in layers:
+        model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        model.fit(x, x[::-1] ** 2, verbose=0)
+    for ours, theirs in zip(*(layer.get_weights() for layer in layers), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def pair(shape, **options):
+    """Returns this layer and that of Keras with the same random weights."""
+    layers = [cls(**options) for cls in (BatchNormalization, keras.layers.BatchNormalization)]
+    for layer in layers:
+        generator = np.random.default_rng(1)
+        layer.build(shape)
+        layer.set_weights([generator.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "mask"),
+    [
+        (images()[:, 0, 0], {}, None),
+        (images()[:, 0], {}, None),
+        (images(), {"axis": 1}, None),
+        (images(), {"renorm": True}, None),
+        (images(), {"dtype": "float64"}, None),
+        (images(), {"dtype": "bfloat16"}, None),
+        (images().astype("uint8"), {}, None),
+        (images(), {}, np.arange(60).reshape(5, 4, 3) % 3 > 0),
+    ],
+    ids=["features", "frames", "axis", "renorm", "float64", "bfloat16", "uint8", "mask"],
+)
+def test_elsewhere_it_is_the_layer_of_keras(x, options, mask):
+    ours, theirs = pair(x.shape, **options)
+    mine, other = (ops.cast(layer(x, training=True, mask=mask), "float32") for layer in (ours, theirs))
+    tolerance = 2**-6 if options.get("dtype") == "bfloat16" else 0
+    np.testing.assert_allclose(ops.convert_to_numpy(mine), ops.convert_to_numpy(other), rtol=tolerance, atol=tolerance)
+    for moved, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(moved.astype("float32"), expected.astype("float32"), rtol=tolerance)
+
+
+def test_it_is_saved_and_loaded(tmp_path):
+    x, (layer, _) = images(), pair(images().shape, epsilon=1e-5)
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    save_model(model, tmp_path / "model.keras", {})
+    loaded = load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[-1]) is BatchNormalization
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(model(x)))
 
 
 def test_frozen_it_uses_the_moving_statistics():

@@ -49,6 +49,11 @@ def fold_batch_norms(graph: Graph) -> None:
             node.input[place] = renamed.get(name, name)
 
 
+# What is folded may differ by so much between channels, or from 1: beyond, fewer bits (8 for all input channels, 16 for
+# a weight) would hold the picture or the kernel badly.
+_LARGEST_RATIO, _LARGEST_FACTOR = 4.0, 2.0**8
+
+
 def fold_scales(graph: Graph) -> None:
     """Puts a factor a channel into the kernels of the convolutions that take the product, where nothing else does.
 
@@ -59,8 +64,13 @@ def fold_scales(graph: Graph) -> None:
         users = [user for user in graph.nodes if node.output[0] in user.input]
         if factor is None or factor.shape[1:] != (1, 1) or {user.op_type for user in users} != {"Conv"}:
             continue
+        sizes = np.abs(factor)
+        smallest, largest = sizes.min(), sizes.max()
+        if largest > _LARGEST_RATIO * smallest or largest > _LARGEST_FACTOR or smallest < 1 / _LARGEST_FACTOR:
+            continue
         for user in users:
             user.input[0] = node.input[0]
             graph.constants[user.input[1]] = (graph.constants[user.input[1]] * factor).astype("float32")
         graph.nodes.remove(node)
-        del graph.constants[node.input[1]]
+        if not any(node.input[1] in other.input for other in graph.nodes):
+            del graph.constants[node.input[1]]

@@ -156,11 +156,13 @@ def _normalized(layer: Any, x: Value, is_valid: Value | None = None) -> Value:
 
 
 def _rescaled(layer: Any, x: Value) -> Value:
+    scale, offset = (np.asarray(value, "float32") for value in (layer.scale, layer.offset))
+    if max(scale.ndim, offset.ndim) > 1 or not scale.all():
+        return x * x.graph.value(scale) + x.graph.value(offset)
     # Channels first, since runtimes work along the last axis: with one or three channels there, each pixel costs a
     # call. The scale comes last, where it can be folded into a convolution.
     x = x.arranged(channels_first(x.rank))
-    by_channel = (-1, *[1] * (x.rank - 2))
-    scale, offset = (np.asarray(value, "float32").reshape(by_channel) for value in (layer.scale, layer.offset))
+    scale, offset = (value.reshape(-1, *[1] * (x.rank - 2)) for value in (scale, offset))
     moved = x.apply("Add", x.graph.constant(offset / scale)) if np.any(offset != 0) else x
     return moved.apply("Mul", x.graph.constant(scale, kind="scale")) if np.any(scale != 1) else moved
 

@@ -117,13 +117,18 @@ def training_batch(
         flip=recipe.flip,
         cutout=recipe.cutout,
     )
-    return pictures, _one_hot(data.train.labels[positions], len(data.labels))
+    return _fed(pictures), _one_hot(data.train.labels[positions], len(data.labels))
 
 
 def validation_batch(recipe: Recipe, data: ImageDataset, positions: NDArray[np.int64]) -> tuple[Any, Any]:
     """Returns the validation pictures as they are, and one-hot labels."""
     split: Split = data.split("validation")
-    return split.take(positions), _one_hot(split.labels[positions], len(data.labels))
+    return _fed(split.take(positions)), _one_hot(split.labels[positions], len(data.labels))
+
+
+def _fed(pictures: NDArray[Any]) -> NDArray[Any]:
+    """Returns pictures in a type that every backend takes; 8 bits stay, the network makes them float32."""
+    return pictures if pictures.dtype == np.uint8 else pictures.astype(np.float32)
 
 
 def _one_hot(labels: Any, num_classes: int) -> Any:
