@@ -2,9 +2,9 @@
 
 Source: the layers are the article's (164,938 parameters); one cycle of Muon, label smoothing and random shifts
 
-Cost: 219 s of training on 2 cores of an AMD EPYC with bfloat16 instructions
+Cost: 239 s of training on 2 cores of an AMD EPYC with bfloat16 instructions
 
-Result: test accuracy 99.64 ± 0.07 % (3 seeds)
+Result: test accuracy 99.67 ± 0.02 % (5 seeds); after two epochs, 24 s, 99.4 %
 
 Command: lightcnn train mnist
 """
