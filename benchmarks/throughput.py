@@ -31,9 +31,10 @@ def undo(way):
         MFMConv2D.call = lambda self, x: mfm._maximum(*ops.split(self.convolution(x), 2, axis=-1))
     elif way == "keras batch norm":
         image.BatchNormalization = keras.layers.BatchNormalization
-    elif way in ("maximum", "where"):
-        where = lambda first, second: ops.where(first >= second, first, second)  # noqa: E731
-        mfm._COMPETITIONS[2] = (1, {"maximum": ops.maximum, "where": where}[way])
+    elif way == "maximum":
+        mfm._COMPETITIONS[2] = (1, ops.maximum)
+    elif way == "where":
+        mfm._COMPETITIONS[2] = (1, lambda first, second: ops.where(first >= second, first, second))
 
 
 def measure(way, precision, deterministic, batch_size, side, channels):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from layer_contract import gradient
+from layer_contract import gradient, random_weights
 
 from lightcnn.layers import BatchNormalization
 from lightcnn.models import load_model, save_model
@@ -15,12 +15,19 @@ def images(dtype="float32"):
     return ops.convert_to_numpy(ops.cast(values, dtype)).astype("float32")
 
 
+def pair(shape, **options):
+    """Returns this layer and that of Keras with the same random weights."""
+    layers = [cls(**options) for cls in (BatchNormalization, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.build(shape)
+        layer.set_weights(random_weights(layer))
+    return layers
+
+
 @pytest.mark.parametrize("options", [{}, {"scale": False, "center": False, "epsilon": 1e-5}, {"momentum": 0.6}])
 def test_training_normalizes_images_and_moves_the_statistics(options):
-    layer, x = BatchNormalization(**options), images()
-    layer.build(x.shape)
-    generator = np.random.default_rng(1)
-    layer.set_weights([generator.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    x = images()
+    layer, _ = pair(x.shape, **options)
     gamma, beta = (1.0, 0.0) if options.get("scale") is False else layer.get_weights()[:2]
     mean, variance = layer.get_weights()[-2:]
     outputs = ops.convert_to_numpy(layer(x, training=True))
@@ -51,16 +58,6 @@ def test_a_step_of_training_moves_all_weights_as_with_keras():
         model.fit(x, x[::-1] ** 2, verbose=0)
     for ours, theirs in zip(*(layer.get_weights() for layer in layers), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
-
-
-def pair(shape, **options):
-    """Returns this layer and that of Keras with the same random weights."""
-    layers = [cls(**options) for cls in (BatchNormalization, keras.layers.BatchNormalization)]
-    for layer in layers:
-        generator = np.random.default_rng(1)
-        layer.build(shape)
-        layer.set_weights([generator.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
-    return layers
 
 
 @pytest.mark.parametrize(

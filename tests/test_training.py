@@ -363,12 +363,17 @@ def checkpointed(data, tmp_path_factory):
 # ---------------------------------------------------------------------------------------------- what can go wrong
 
 
+def without_labels(batch):
+    pictures, labels = batch
+    return pictures, labels * np.float32(np.nan)
+
+
 def poison(monkeypatch, epoch, step):
     real = fitting.Batches.__getitem__
 
     def poisoned(self, index):
-        pictures, labels = real(self, index)
-        return pictures, (labels * np.float32(np.nan) if (self.epoch + 1, index + 1) == (epoch, step) else labels)
+        batch = real(self, index)
+        return without_labels(batch) if (self.epoch + 1, index + 1) == (epoch, step) else batch
 
     monkeypatch.setattr(fitting.Batches, "__getitem__", poisoned)
 
@@ -398,7 +403,7 @@ def test_a_validation_loss_that_is_never_finite_is_an_error(data, tmp_path, monk
     monkeypatch.setattr(
         fitting.ValidationBatches,
         "__getitem__",
-        lambda self, index: (real(self, index)[0], real(self, index)[1] * np.float32(np.nan)),
+        lambda self, index: without_labels(real(self, index)),
     )
     with pytest.raises(DivergedError, match=r"no epoch gave a finite validation loss.*learning_rate.*losses nan"):
         train(recipe(epochs=1), tmp_path / "run", data, quiet=True)

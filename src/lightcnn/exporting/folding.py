@@ -61,12 +61,13 @@ def fold_scales(graph: Graph) -> None:
     """
     for node in list(graph.nodes):
         factor = graph.constants.get(node.input[1]) if node.op_type == "Mul" else None
-        users = [user for user in graph.nodes if node.output[0] in user.input]
-        if factor is None or factor.shape[1:] != (1, 1) or {user.op_type for user in users} != {"Conv"}:
+        if factor is None or factor.shape[1:] != (1, 1):
             continue
-        sizes = np.abs(factor)
-        smallest, largest = sizes.min(), sizes.max()
+        smallest, largest = np.abs(factor).min(), np.abs(factor).max()
         if largest > _LARGEST_RATIO * smallest or largest > _LARGEST_FACTOR or smallest < 1 / _LARGEST_FACTOR:
+            continue
+        users = [user for user in graph.nodes if node.output[0] in user.input]
+        if {user.op_type for user in users} != {"Conv"}:
             continue
         for user in users:
             user.input[0] = node.input[0]
