@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -161,6 +162,20 @@ def test_the_environment_names_versions_and_backend(monkeypatch):
     assert environment["versions"]["lightcnn"] == importlib.metadata.version("lightcnn")
     assert 1 <= environment["threads"] <= environment["cores"]
     assert environment["fast_bfloat16"] is backends.has_fast_bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        (["cpu family\t: 25", "model\t\t: 17", "model name\t: X (R): 9"], "X (R): 9 (family 25, model 17)"),
+        (["model name\t: X"], "X"),
+        (["CPU part\t: 0xd0c"], platform.processor()),
+        ([], platform.processor()),
+    ],
+)
+def test_the_environment_tells_generations_of_processors_apart(monkeypatch, lines, name):
+    monkeypatch.setattr(backends, "_processor_lines", lambda: lines)
+    assert backends.describe_environment()["processor"] == name
 
 
 def test_a_seed_repeats_python_numpy_and_keras():

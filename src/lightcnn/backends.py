@@ -143,14 +143,22 @@ def _processor_flags() -> set[str]:
     return {flag for line in _processor_lines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
 
 
+def _processor_name() -> str:
+    """Returns the processor's name, with its family and model: virtual machines call several generations the same."""
+    facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in _processor_lines()}
+    if "model name" not in facts:
+        return platform.processor()
+    numbers = [f"{key.split()[-1]} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return f"{facts['model name']} ({', '.join(numbers)})" if numbers else facts["model name"]
+
+
 def describe_environment() -> dict[str, Any]:
     """Returns versions, backend and processor: what another person needs to repeat a measurement."""
-    names = [line.partition(":")[2].strip() for line in _processor_lines() if line.startswith("model name")]
     packages = ("lightcnn", "keras", *BACKENDS, "numpy", "pillow")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": names[0] if names else platform.processor(),
+        "processor": _processor_name(),
         "cores": os.cpu_count(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "fast_bfloat16": has_fast_bfloat16(),
