@@ -154,7 +154,8 @@ def _processor_name() -> str:
 
 def describe_environment() -> dict[str, Any]:
     """Returns versions, backend and processor: what another person needs to repeat a measurement."""
-    packages = ("lightcnn", "keras", *BACKENDS, "numpy", "pillow")
+    runtimes = ("onnxruntime", "ai-edge-litert", "openvino")
+    packages = ("lightcnn", "keras", *BACKENDS, *runtimes, "numpy", "pillow")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
