@@ -3,6 +3,7 @@
 import errno
 import inspect
 import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -41,7 +42,7 @@ from lightcnn.models import (
     stc2019,
 )
 from lightcnn.recipes import get_recipe
-from lightcnn.runtimes import open_artifact, read_artifact_metadata
+from lightcnn.runtimes import checking, open_artifact, read_artifact_metadata
 
 # The largest difference of float32, as a share of the largest value, that the package promises.
 TOLERANCE = 1e-4
@@ -634,6 +635,42 @@ def test_litert_refuses_front_ends_in_8_bits_and_names_what_works(tmp_path):
     examples = Examples([(audio(model.input_shape[1], 2),)], "made-up recordings")
     with pytest.raises(ExportError, match="--format onnx --quantize int8"):
         export(tmp_path / "model.keras", tmp_path / "a.tflite", "litert", "int8", examples=examples)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter reads TensorFlow functions")
+def test_litert_has_front_ends_as_matrix_products(tmp_path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    model = from_samples(frontends.lfcc_nii(), lcnn_fixed((40, 60), output="score"))
+    save_model(model, tmp_path / "model.keras", {"task": "voice anti-spoofing", "sampling_rate": 16000})
+    written = export(tmp_path / "model.keras", form="litert")
+    assert written.proof.difference <= TOLERANCE
+    operations = {one["op_name"] for one in interpreter.Interpreter(str(written.path))._get_ops_details()}
+    assert "CONV_2D" in operations
+    assert not operations & {"RFFT2D", "REAL", "IMAG", "COMPLEX_ABS"}
+
+
+def test_a_runtime_that_is_missing_is_named_before_the_work(model_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(checking, "find_spec", lambda name: None)
+    monkeypatch.setattr(exporting, "load_model", None)  # not even opened
+    with pytest.raises(MissingDependencyError, match=r"lightcnn\[litert\]"):
+        export(model_file, tmp_path / "model.tflite", "litert")
+
+
+def test_exporting_needs_no_onnxruntime_until_it_is_used():
+    script = "import sys; sys.modules['onnxruntime'] = None; import lightcnn.exporting"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_full_disk_is_named_though_openvino_does_not_say_so(model_file, tmp_path, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+
+    def fail(*arguments, **options):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", fail)
+    with pytest.raises(StorageError, match=r"could not be written.*Free some space"):
+        export(model_file, tmp_path / "model", "openvino")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("quantize", [None, "bfloat16"])

@@ -185,6 +185,18 @@ def test_a_picture_of_the_right_size_is_taken_as_it_is(model_file, grey, tmp_pat
     assert close(row["embedding"], expected)
 
 
+def test_arrays_give_rows_as_files_do(grey, tmp_path):
+    pictures = noise(7, 3, SIZE, SIZE, 1)
+    files = [save(tmp_path / f"{index}.png", one[..., 0]) for index, one in enumerate(pictures)]
+    for row, one in zip(grey.predict(files, flip=True), grey.predict(pictures, flip=True), strict=True):
+        assert close(one["embedding"], row["embedding"])
+    assert [row["file"] for row in grey.predict(list(pictures))] == ["array 0", "array 1", "array 2"]
+    with pytest.raises(DataError, match="Landmarks are for files"):
+        list(grey.predict(pictures[:1], landmarks=[POINTS]))
+    with pytest.raises(DataError, match=r"Expected pictures of shape .*Received"):
+        list(grey.predict(pictures[:, :5]))
+
+
 def test_one_of_the_training_size_is_cut_at_its_centre(grey, tmp_path):
     pixels = noise(1, 36, 36)  # 144 / 128 * 32
     (row,) = grey.predict([save(tmp_path / "a.png", pixels)])

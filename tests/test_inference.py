@@ -200,6 +200,22 @@ def test_arrays_give_probabilities(grey):
     assert np.allclose(probabilities, grey.predict_arrays(arrays.astype(np.float64)), atol=1e-6)
 
 
+def test_arrays_give_rows_as_files_do(grey, pictures):
+    expected = [{**row, "file": f"array {index}"} for index, row in enumerate(grey.predict(pictures))]
+    arrays = np.concatenate([array_of(path) for path in pictures])
+    assert_same(grey.predict(arrays), expected)
+    assert_same(grey.predict(list(arrays.astype(np.float32))), expected)
+    mixed = [pictures[0], arrays[1], str(pictures[2])]
+    named = [str(pictures[0]), "array 1", str(pictures[2])]
+    assert_same(grey.predict(mixed), [{**row, "file": name} for row, name in zip(expected, named, strict=False)])
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((28, 28, 1)), np.zeros((2, 14, 28, 1)), [None], [3]])
+def test_what_is_no_file_and_no_picture_is_refused(grey, wrong):
+    with pytest.raises(DataError, match=r"Expected (pictures of shape|files or arrays).*Received"):
+        list(grey.predict(wrong))
+
+
 def test_a_row_does_not_depend_on_its_batch(grey):
     arrays = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1), np.uint8)
     alone = np.concatenate([grey.predict_arrays(arrays[index : index + 1]) for index in range(7)])
@@ -227,6 +243,7 @@ def test_a_model_for_other_arrays_refuses_pictures(tmp_path, pictures, shape, dt
     ):
         list(predictor.predict(pictures))
     assert predictor.predict_arrays(np.zeros((2, *shape))).shape == (2, 4)
+    assert len(list(predictor.predict(np.zeros((2, *shape))))) == 2
 
 
 # ----------------------------------------------------------------------------------------------------------- models
@@ -448,6 +465,18 @@ def test_a_run_with_an_artifact_needs_no_keras(grey, grey_model, pictures, tmp_p
         header, row, loaded = result.stdout.splitlines()
         assert row.split(",")[:2] == [str(pictures[0]), expected["label"]]
         assert (header, loaded) == ("file,label,probability", "")
+
+
+def test_the_folder_of_an_openvino_model_is_opened(grey, grey_model, pictures, tmp_path):
+    pytest.importorskip("openvino")
+    export(grey_model, tmp_path / "exported", "openvino")
+    assert_same(Predictor.load(tmp_path / "exported").predict(pictures), grey.predict(pictures))
+
+
+def test_a_model_of_another_size_than_its_file_says_is_refused(tmp_path):
+    save_model(lcnn((20, 28, 1), 4), tmp_path / "model.keras", metadata((28, 28, 1)))
+    with pytest.raises(ModelFileError, match=r"takes pictures of \[28, 28, 1\], and it takes \[20, 28, 1\]"):
+        Predictor.load(tmp_path / "model.keras")
 
 
 def test_labels_come_with_the_model(grey):

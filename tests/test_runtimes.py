@@ -1,6 +1,7 @@
 """An artifact is opened by its runtime alone, and whatever is wrong with it is said clearly."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -94,6 +95,20 @@ def made_up(run, streams):
     return Artifact("made up", {}, (info,), info, "0" * 64, streams, run)
 
 
+def test_threads_are_kept_from_call_to_call():
+    seen = set()
+
+    def run(arrays):
+        seen.add(threading.get_ident())
+        time.sleep(0.002)
+        return arrays[0]
+
+    artifact = made_up(run, streams=2)
+    for _ in range(5):
+        assert len(list(artifact.map([(np.zeros((1, 1)),)] * 6))) == 6
+    assert len(seen) == 2
+
+
 def test_map_keeps_the_order_and_takes_no_more_than_it_needs():
     running, most, taken, lock = [0], [0], [], threading.Lock()
 
@@ -183,7 +198,7 @@ def with_metadata(source, target, text):
         ("[]", "damaged metadata"),
         (json.dumps(METADATA), "damaged metadata"),
         (json.dumps({**METADATA, "artifact": {"format": 2, "lightcnn": "9.0"}}), r"lightcnn 9\.0.*Received: 2"),
-        (json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}), "it lacks weights_digest"),
+        (json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}), "it lacks quantize, source_digest"),
     ],
 )
 def test_metadata_that_are_missing_damaged_or_of_another_version(artifacts, tmp_path, text, message):
@@ -196,8 +211,50 @@ def test_a_litert_file_without_metadata(artifacts, tmp_path):
     with zipfile.ZipFile(artifacts("litert")) as archive:
         start = archive.infolist()[0].header_offset
     (tmp_path / "model.tflite").write_bytes(artifacts("litert").read_bytes()[:start])
-    with pytest.raises(ModelFileError, match="no metadata"):
+    with pytest.raises(ModelFileError, match=r"no metadata.*truncated"):
         open_artifact(tmp_path / "model.tflite")
+
+
+def test_openvinos_two_files_belong_together(artifacts, tmp_path):
+    folder = shutil.copytree(artifacts("openvino").parent, tmp_path / "model")
+    content = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ModelFileError, match=r"model\.bin is damaged, or belongs to another model"):
+        open_artifact(folder / "model.xml")
+    (folder / "model.bin").unlink()
+    with pytest.raises(ModelFileError, match=r"needs .*model\.bin, which does not exist"):
+        open_artifact(folder / "model.xml")
+
+
+def test_a_truncated_openvino_file_says_what_is_wrong_with_it(artifacts, tmp_path):
+    folder = shutil.copytree(artifacts("openvino").parent, tmp_path / "model")
+    content = (folder / "model.xml").read_bytes()
+    (folder / "model.xml").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelFileError, match=r"truncated one: (?!Exception)"):
+        open_artifact(folder / "model.xml")
+
+
+def test_tensorflow_alone_is_no_runtime_of_litert(monkeypatch):
+    monkeypatch.setattr(checking, "find_spec", lambda name: None if name == "ai_edge_litert" else object())
+    assert not has_runtime(".tflite")
+    assert has_runtime(".xml")
+
+
+def test_an_onnx_model_of_other_types_is_opened(tmp_path):
+    from onnx import TensorProto, helper, save
+
+    given, made = (helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, 2]) for name in ("x", "y"))
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negative", [given], [made]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    said = {"format": 1, "lightcnn": "0.1.0", "quantize": None, "source_digest": "", "weights_digest": ""}
+    model.metadata_props.add(key="lightcnn", value=json.dumps({"artifact": said}))
+    save(model, tmp_path / "model.onnx")
+    artifact = open_artifact(tmp_path / "model.onnx")
+    assert artifact.inputs[0].dtype == "float64"
+    np.testing.assert_array_equal(artifact(np.ones((3, 2))), -np.ones((3, 2)))
 
 
 @pytest.mark.parametrize(("suffix", "extra"), [(".tflite", "litert"), (".xml", "openvino"), (".onnx", "lightcnn")])

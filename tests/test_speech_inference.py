@@ -93,6 +93,29 @@ def test_a_row_has_the_documented_shape(tmp_path_factory, files):
     assert row["llr"] == pytest.approx(weights[0] * row["score"] + offset, rel=1e-9)
 
 
+@pytest.mark.parametrize("which", ["any_length", "fixed"])
+def test_arrays_give_rows_as_files_do(which, request, speech, files):
+    predictor = request.getfixturevalue(which)
+    expected = [{**row, "file": f"array {index}"} for index, row in enumerate(predictor.predict(files))]
+    received = list(predictor.predict([speech[0].astype(np.float64), *speech[1:]]))
+    assert received == [{**row, "score": pytest.approx(row["score"], abs=1e-5)} for row in expected]
+
+
+def test_a_long_array_is_the_mean_of_equal_pieces(any_length, speech, monkeypatch):
+    monkeypatch.setattr(inference, "_LONGEST_S", 1.0)
+    samples = speech[0][: round(1.5 * RATE)]
+    (row,) = any_length.predict([samples])
+    assert row["score"] == pytest.approx(float(np.mean(any_length.score(list(samples.reshape(2, -1))))), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(16000, np.float32), [np.zeros((2, 16000))], [np.zeros(9, np.int16)], [np.zeros(0)], [[0.0]]]
+)
+def test_what_is_no_file_and_no_recording_is_refused(any_length, wrong):
+    with pytest.raises(DataError, match=r"Expected (samples of shape|files or arrays).*Received"):
+        list(any_length.predict(wrong))
+
+
 def test_a_model_without_calibration_gives_no_llr(any_length, files):
     (row,) = any_length.predict(files[:1])
     assert row["llr"] is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from lightcnn.exporting.examples import Examples, examples_of, made_up_examples,
 from lightcnn.exporting.forms import FORMS, write_form
 from lightcnn.exporting.network import to_onnx
 from lightcnn.exporting.proof import TOLERANCES, Proof, prove
-from lightcnn.files import atomic_write, file_digest
+from lightcnn.files import file_digest
 from lightcnn.models import load_model, read_metadata
 from lightcnn.runs import Run
-from lightcnn.runtimes import ARTIFACT_FORMAT, open_artifact, served_model, weights_digest
+from lightcnn.runtimes import ARTIFACT_FORMAT, check_runtime, open_artifact, served_model, weights_digest
 
 __all__ = [
     "FORMS",
@@ -104,6 +103,7 @@ def export(
     1.0
     """
     _check(form, quantize)
+    check_runtime(Path(f"model{FORMS[form][0]}"))  # nothing is written that cannot be compared with Keras
     run = source if isinstance(source, Run) else Run.open(source) if Path(source).is_dir() else None
     model_file = Path(str(source)) if run is None else run.best_model
     metadata = read_metadata(model_file)
@@ -183,9 +183,11 @@ def _said(model: Any, digest: str, form: str, quantize: str | None) -> dict[str,
 
 
 def _put_in_place(written: Path, target: Path, form: str) -> None:
+    for one in written.parent.iterdir():
+        with one.open("rb+") as file:
+            os.fsync(file.fileno())
     if form != "openvino":
-        with atomic_write(target) as file, written.open("rb") as finished:
-            shutil.copyfileobj(finished, file)
+        os.replace(written, target)  # noqa: PTH105
         return
     # A folder cannot be renamed over another one that has files, so that one is moved away first. Another process may
     # put its own there in between; its is as good as this one, and the last stays.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -19,6 +20,7 @@ from lightcnn.exporting.examples import Examples
 from lightcnn.exporting.front_ends import FRONT_ENDS
 from lightcnn.exporting.network import to_onnx
 from lightcnn.exporting.quantizing import quantize_onnx
+from lightcnn.files import file_digest
 from lightcnn.runtimes import METADATA
 
 __all__ = ["FORMS", "write_form"]
@@ -123,6 +125,7 @@ def _write_litert(model: Any, path: Path, quantize: str | None, examples: Exampl
             "LiteRT's converter would write the front end in 8 bits too, and a logarithm of a spectrum needs 32. "
             "Export it with --format onnx --quantize int8, or with --format litert --quantize float16."
         )
+    model = _with_matrices(model)
     signature = [
         tensorflow.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=tensor.name) for tensor in model.inputs
     ]
@@ -147,6 +150,20 @@ def _write_litert(model: Any, path: Path, quantize: str | None, examples: Exampl
     path.write_bytes(_quietly(converter.convert))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(f"{METADATA}.json", metadata)
+
+
+def _with_matrices(model: Any) -> Any:
+    """Returns a model whose front ends multiply by cosines and sines, as in the other formats, instead of an FFT."""
+
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        return type(layer).from_config({**config, "transform": "matrix"} if "transform" in config else config)
+
+    if not _front_end_names(model):
+        return model
+    cloned = keras.models.clone_model(model, clone_function=clone)
+    cloned.set_weights(model.get_weights())
+    return cloned
 
 
 def _quietly(work: Callable[[], Any]) -> Any:
@@ -177,8 +194,20 @@ def _write_openvino(model: Any, path: Path, quantize: str | None, examples: Exam
         else:
             source.write_bytes(to_onnx(model).SerializeToString())
         converted = openvino.Core().read_model(source)
-        converted.set_rt_info(metadata, METADATA)
-        openvino.save_model(converted, path, compress_to_fp16=quantize == "float16")
+
+    def save() -> None:
+        try:
+            openvino.save_model(converted, path, compress_to_fp16=quantize == "float16")
+        except RuntimeError as error:
+            if "iostream" in str(error):  # all that it says of a full disk
+                raise OSError(errno.EIO, "OpenVINO could not write its files") from error
+            raise
+
+    # The model names its weights by their digest, and they are known when they are written.
+    save()
+    said = {**json.loads(metadata), "weights_file_digest": file_digest(path.with_suffix(".bin"))}
+    converted.set_rt_info(json.dumps(said, ensure_ascii=False), METADATA)
+    save()
 
 
 _WRITERS: dict[str, Callable[[Any, Path, str | None, Examples, str], None]] = {

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.decoding import ignore_picture_warnings
-from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError, StorageError
+from lightcnn.errors import DataError, ExportError, MissingDependencyError, ModelFileError, StorageError
 from lightcnn.files import file_digest
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 from lightcnn.runtimes import Artifact, has_runtime, num_processors, open_artifact
 
-__all__ = ["Predictor", "look_at", "predictor_of", "run_in_batches"]
+__all__ = ["Item", "Predictor", "look_at", "named", "predictor_of", "run_in_batches"]
 
+Item = Path | str | NDArray[Any]  # what a predictor looks at
 _File = TypeVar("_File")
 _Decoded = TypeVar("_Decoded")
 
@@ -32,15 +33,15 @@ _PREDICTORS = {
 }
 
 # Form -> its file in a run folder, where `export` writes it; the fastest first. Measured in float32 on two cores with
-# the article's LCNN, in batches of 16 and one picture at a time: ONNX Runtime 20,600 pictures/s and 0.086 ms, OpenVINO
-# 19,300 and 0.15 ms. LiteRT is as fast, but takes fixed sizes only. All give what Keras gives within 1e-4.
+# the article's LCNN, in batches of 16 and one picture at a time: ONNX Runtime 9,550 pictures/s and 0.21 ms, OpenVINO
+# 8,660 and 0.34 ms, LiteRT 7,220 and 0.18 ms, fixed sizes only. All give what Keras gives within 1e-4.
 _FASTEST_FIRST = {"onnx": "model.onnx", "openvino": "model-openvino/model.xml", "litert": "model.tflite"}
 
 
 class Predictor(ABC):
     """A trained model with all it needs to look at files; `Predictor.load` opens any.
 
-    Files are decoded on other threads while the model computes.
+    Files are decoded on other threads while the model computes; what is an array already can stand among them.
 
     Attributes:
         metadata: What the model file says of the model: its task, its labels, what it takes.
@@ -65,7 +66,7 @@ class Predictor(ABC):
         beside it is used, if it was made of it (`lightcnn export`).
 
         Args:
-            model: A run folder, or a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file.
+            model: A run folder, a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file, or OpenVINO's folder.
             streams: How many batches are run at a time. With one, each has all processors: best for a few files. As
                 many as processors (`lightcnn.runtimes.num_processors`) are best for very many.
 
@@ -78,6 +79,8 @@ class Predictor(ABC):
             RunError: If the folder is not a run's.
         """
         path = Path(model)
+        if (path / "model.xml").is_file():
+            path /= "model.xml"
         if path.is_dir():
             return predictor_of(_open_run(Run.open(path), streams))
         is_keras = path.suffix == ".keras" and path.is_file()
@@ -85,14 +88,18 @@ class Predictor(ABC):
         return predictor_of(exported or open_artifact(path, streams))
 
     @abstractmethod
-    def predict(self, files: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
+    def predict(self, files: Iterable[Item]) -> Iterator[dict[str, Any]]:
         """Looks at files one batch at a time; memory does not grow with their number.
 
         Args:
-            files: Files of any number.
+            files: Files of any number, or arrays, or one array of them all.
 
         Yields:
-            A dictionary a file, in order, with `file` and what was found, or `file` and `error`.
+            A dictionary a file, in order, with `file` (of an array, `"array 0"` by its position) and what was found,
+            or `file` and `error`.
+
+        Raises:
+            DataError: If an array does not fit.
         """
 
     @abstractmethod
@@ -199,6 +206,21 @@ def look_at(
             yield from rows
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def named(files: Iterable[Item]) -> Iterator[tuple[str, Item]]:
+    """Gives every file its name, and every array one.
+
+    Raises:
+        DataError: If there is something else, such as the numbers of an array that lacks the first axis.
+    """
+    for position, one in enumerate(files):
+        if not isinstance(one, Path | str | np.ndarray):
+            raise DataError(
+                f"Expected files or arrays, in a list or with a first axis of their own (`array[None]`). "
+                f"Received: {type(one).__name__}"
+            )
+        yield (f"array {position}" if isinstance(one, np.ndarray) else str(one)), one
 
 
 def run_in_batches(artifact: Artifact, array: NDArray[Any]) -> NDArray[np.float32]:

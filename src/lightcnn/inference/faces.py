@@ -14,7 +14,7 @@ from PIL.Image import Image
 
 from lightcnn.decoding import decode_picture, find_pictures, is_grey, open_picture
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Predictor, look_at, run_in_batches
+from lightcnn.inference import Item, Predictor, look_at, named, run_in_batches
 from lightcnn.inference.crops import cut_out
 from lightcnn.runtimes import Artifact
 
@@ -98,7 +98,7 @@ class FacePredictor(Predictor):
         self._warned = False
 
     def predict(
-        self, files: Iterable[Path | str], landmarks: _Landmarks | None = None, flip: bool = False
+        self, files: Iterable[Item], landmarks: _Landmarks | None = None, flip: bool = False
     ) -> Iterator[dict[str, Any]]:
         """Looks at picture files some at a time; memory does not grow with their number.
 
@@ -108,7 +108,7 @@ class FacePredictor(Predictor):
         that size already, or 144 x 144 as aligned pictures have, `changes` says so, and that it was not aligned.
 
         Args:
-            files: Picture files of any size and colour.
+            files: Picture files of any size and colour, or arrays as `embed_arrays` takes them, in one or one by one.
             landmarks: `(files, 5, 2)`, x and y in pixels of the upright picture, one set a file (`landmarks_of`); or a
                 function that finds them in a picture, a Pillow image; it is called for one at a time.
             flip: Whether to add the embedding of the mirror image.
@@ -116,10 +116,11 @@ class FacePredictor(Predictor):
         Yields:
             A dictionary a file, in order: `file`, `embedding` (`(features,)` float32, of any length) and `changes`
             (what was converted, or an empty string). A file that could not be read or aligned, or whose embedding has
-            no direction, gives `file` and `error`.
+            no direction, gives `file` and `error`. An array's `file` is `"array 0"`, by its position.
 
         Raises:
-            DataError: If there are landmarks and the model's file has no `alignment` to use them.
+            DataError: If there are landmarks and the model's file has no `alignment` to use them, or landmarks of an
+                array, or an array does not fit.
             ValueError: If there is not one set of landmarks a file.
         """
         if landmarks is not None and not self._frame:
@@ -128,21 +129,26 @@ class FacePredictor(Predictor):
                 "use. Leave them out, or train on aligned pictures (`lightcnn align`)."
             )
         remaining = (
-            zip(files, repeat(landmarks), strict=False)
+            zip(named(files), repeat(landmarks), strict=False)
             if landmarks is None or callable(landmarks)
-            else zip(files, landmarks, strict=True)
+            else zip(named(files), landmarks, strict=True)
         )
         size, threads = _GROUP * self._artifact.streams, 1 if callable(landmarks) else None
         yield from look_at(remaining, size, self._row, lambda rows: self._embedded(rows, flip), threads)
 
-    def _row(self, item: tuple[Path | str, Any]) -> dict[str, Any]:
+    def _row(self, item: tuple[tuple[str, Item], Any]) -> dict[str, Any]:
         """Returns the row of a file, with its pixels instead of their embedding."""
-        file, points = item
+        (name, file), points = item
+        if isinstance(file, np.ndarray):
+            if points is not None:
+                raise DataError("Landmarks are for files: align an array first (`lightcnn.alignment.align`).")
+            self._check_shape(file[np.newaxis])
+            return {"file": name, "changes": "", "pixels": file}
         try:
             pixels, changes = self._decoded(Path(file), points)
         except DataError as error:
-            return {"file": str(file), "error": str(error)}
-        return {"file": str(file), "changes": changes, "pixels": pixels}
+            return {"file": name, "error": str(error)}
+        return {"file": name, "changes": changes, "pixels": pixels}
 
     def _embedded(self, rows: list[dict[str, Any]], flip: bool) -> list[dict[str, Any]]:
         good = [row for row in rows if "error" not in row]
@@ -193,6 +199,12 @@ class FacePredictor(Predictor):
             DataError: If the shape does not fit, or a value is NaN or infinite.
         """
         array = np.asarray(pictures)
+        self._check_shape(array)
+        self._check_range(array)
+        embeddings = run_in_batches(self._artifact, array)
+        return embeddings + run_in_batches(self._artifact, array[:, :, ::-1]) if flip else embeddings
+
+    def _check_shape(self, array: NDArray[Any]) -> None:
         expected = self.height, self.width, self.channels
         if array.ndim != 4 or array.shape[1:] != expected:
             hint = ""
@@ -203,9 +215,6 @@ class FacePredictor(Predictor):
             elif array.shape[1:3] == expected[:2]:
                 hint = f" The model takes {self.colour}."
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {array.shape}.{hint}")
-        self._check_range(array)
-        embeddings = run_in_batches(self._artifact, array)
-        return embeddings + run_in_batches(self._artifact, array[:, :, ::-1]) if flip else embeddings
 
     def _check_range(self, pictures: NDArray[Any]) -> None:
         if not pictures.size or pictures.dtype == np.uint8:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightcnn.decoding import Picture, decode_picture, find_pictures
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Predictor, look_at, run_in_batches
+from lightcnn.inference import Item, Predictor, look_at, named, run_in_batches
 from lightcnn.runtimes import Artifact
 
 __all__ = ["PicturePredictor"]
@@ -47,6 +47,12 @@ class PicturePredictor(Predictor):
                 "Expected a model from (batch, height, width, channels) to (batch, classes). "
                 f"Received: input {shapes[0]}, output {shapes[1]}"
             )
+        said = described.get("shape") if isinstance(described, dict) else None
+        if said is not None and list(shapes[0][1:]) != said:
+            raise ModelFileError(
+                f"The model's file says that it takes pictures of {said}, and it takes {list(shapes[0][1:])}. "
+                "It was changed: export it again."
+            )
         self._artifact = artifact
         self.height, self.width, self.channels = (size or 0 for size in shapes[0][1:])
         if len(self.labels) != shapes[1][-1]:
@@ -54,27 +60,22 @@ class PicturePredictor(Predictor):
                 f"The model gives {shapes[1][-1]} scores for {len(self.labels)} labels. Train it again."
             )
 
-    def predict(self, files: Iterable[Path | str], top: int = 5) -> Iterator[dict[str, Any]]:
+    def predict(self, files: Iterable[Item], top: int = 5) -> Iterator[dict[str, Any]]:
         """Looks at picture files some at a time; memory does not grow with their number.
 
         Args:
-            files: Picture files of any size and colour.
+            files: Picture files of any size and colour, or arrays as `predict_arrays` takes them, in one or one by one.
             top: How many labels to name.
 
         Yields:
             A dictionary a file, in order: `file`, `label`, `probability`, `top` (a list of `label` and `probability`,
             the most probable first) and `changes` (what was converted, or an empty string). A file that could not be
-            read gives `file` and `error`.
+            read gives `file` and `error`. An array's `file` is `"array 0"`, by its position.
 
         Raises:
-            DataError: If the model was not trained on pictures of 8 bits a channel.
+            DataError: If there are files and the model was not trained on pictures of 8 bits a channel, or an array
+                does not fit.
         """
-        if self.channels not in (1, 3) or self.dtype != "uint8":
-            raise DataError(
-                "This model was trained on arrays that are no pictures "
-                f"({self.dtype}, {self.channels} channels), so picture files do not fit it. "
-                "Give it arrays: predict_arrays."
-            )
 
         def compute(decoded: list[tuple[str, Picture | DataError]]) -> Iterator[dict[str, Any]]:
             pictures = [one.pixels for _, one in decoded if not isinstance(one, DataError)]
@@ -88,13 +89,23 @@ class PicturePredictor(Predictor):
                 ]
             )
 
-        yield from look_at(files, _GROUP * self._artifact.streams, self._decoded, compute)
+        yield from look_at(named(files), _GROUP * self._artifact.streams, self._decoded, compute)
 
-    def _decoded(self, file: Path | str) -> tuple[str, Picture | DataError]:
+    def _decoded(self, item: tuple[str, Item]) -> tuple[str, Picture | DataError]:
+        name, file = item
+        if isinstance(file, np.ndarray):
+            self._check_shape(file[np.newaxis])
+            return name, Picture(file, (self.width, self.height), grey=self.channels == 1)
+        if self.channels not in (1, 3) or self.dtype != "uint8":
+            raise DataError(
+                "This model was trained on arrays that are no pictures "
+                f"({self.dtype}, {self.channels} channels), so picture files do not fit it. "
+                "Give it arrays: predict, predict_arrays."
+            )
         try:
-            return str(file), decode_picture(Path(file), (self.height, self.width), self.channels)
+            return name, decode_picture(Path(file), (self.height, self.width), self.channels)
         except DataError as error:
-            return str(file), error
+            return name, error
 
     def _named(self, probabilities: NDArray[np.float32], top: int) -> dict[str, Any]:
         best = np.argsort(-probabilities, kind="stable")[:top]
@@ -113,10 +124,13 @@ class PicturePredictor(Predictor):
         Raises:
             DataError: If the shape does not fit.
         """
+        self._check_shape(pictures)
+        return run_in_batches(self._artifact, pictures)
+
+    def _check_shape(self, pictures: NDArray[Any]) -> None:
         expected = (self.height, self.width, self.channels)
         if pictures.ndim != 4 or pictures.shape[1:] != expected:
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {pictures.shape}")
-        return run_in_batches(self._artifact, pictures)
 
     def files_in(self, folder: Path) -> list[Path]:
         """Lists the pictures in and below a folder, sorted.

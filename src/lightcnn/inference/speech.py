@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lightcnn.calibration import Calibration
 from lightcnn.decoding import AUDIO_SUFFIXES, audio_blocks, audio_info, decode_audio, fit_length, list_files
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Predictor, look_at
+from lightcnn.inference import Item, Predictor, look_at, named
 from lightcnn.runtimes import Artifact
 
 __all__ = ["SpeechPredictor", "Stream"]
@@ -65,33 +65,39 @@ class SpeechPredictor(Predictor):
         self.calibration = None if calibration is None else Calibration.from_json(calibration)
         self._artifact, self._any_length = artifact, len(shapes) == 2
 
-    def predict(self, files: Iterable[Path | str]) -> Iterator[dict[str, Any]]:
+    def predict(self, files: Iterable[Item]) -> Iterator[dict[str, Any]]:
         """Listens to recordings some at a time; memory does not grow with their number or length.
 
         A network of fixed size hears the beginning of a file, repeated or filled up as in training. One of any length
         hears all of it; a file of more than 60 s is heard in equal pieces, and its score is their mean.
 
         Args:
-            files: Audio files of any rate and number of channels.
+            files: Audio files of any rate and number of channels, or arrays `(samples,)` as `score` takes them.
 
         Yields:
             A dictionary a file, in order: `file`, `score` (higher = more bona fide), `llr` (None without calibration),
             `label`, `threshold`, and `changes` (what was converted, or an empty string). A file that could not be read
-            gives `file` and `error`.
+            gives `file` and `error`. An array's `file` is `"array 0"`, by its position.
+
+        Raises:
+            DataError: If an array does not fit.
         """
         # Recordings of any length can be 60 s long, so more streams do not hold more of them.
         size = _BATCH if self._any_length else _BATCH * self._artifact.streams
-        yield from look_at(files, size, self._row, self._scored)
+        yield from look_at(named(files), size, self._row, self._scored)
 
-    def _row(self, file: Path | str) -> dict[str, Any]:
+    def _row(self, item: tuple[str, Item]) -> dict[str, Any]:
         """Returns the row of a file, with its samples instead of their score; of one that is long, with the score."""
-        path = Path(file)
-        try:
-            changes, recording = self._hear(path)
-        except DataError as error:
-            return {"file": str(file), "error": str(error).removeprefix(f"{path}: ")}
+        name, file = item
+        if isinstance(file, np.ndarray):
+            changes, recording = "", self._heard(file)
+        else:
+            try:
+                changes, recording = self._hear(Path(file))
+            except DataError as error:
+                return {"file": name, "error": str(error).removeprefix(f"{Path(file)}: ")}
         kind = "score" if isinstance(recording, float) else "samples"
-        return {"file": str(file), "changes": changes, kind: recording}
+        return {"file": name, "changes": changes, kind: recording}
 
     def _scored(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         heard = [row for row in rows if "samples" in row]
@@ -118,6 +124,20 @@ class SpeechPredictor(Predictor):
         size = math.ceil(total / math.ceil(total / longest))
         scores = [float(self.score([block])[0]) for block in audio_blocks(path, rate, size)]
         return changes, float(np.mean(scores))
+
+    def _heard(self, samples: NDArray[Any]) -> NDArray[np.float32] | float:
+        """Returns the samples of an array; of one too long to hear at once, its score."""
+        if samples.ndim != 1 or not len(samples) or samples.dtype.kind != "f":
+            raise DataError(
+                f"Expected samples of shape (samples,), floats from -1 to 1 at {self.sampling_rate} Hz. "
+                f"Received: {samples.dtype} {samples.shape}"
+            )
+        samples = samples.astype(np.float32, copy=False)
+        pieces = math.ceil(len(samples) / (_LONGEST_S * self.sampling_rate)) if self._any_length else 1
+        if pieces == 1:
+            return samples
+        size = math.ceil(len(samples) / pieces)
+        return float(np.mean([self.score([samples[start : start + size]]) for start in range(0, len(samples), size)]))
 
     def score(self, recordings: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Returns the scores of recordings that are arrays already, as if each were scored alone.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcnn.runtimes.artifact import Artifact, TensorInfo, num_processors
-from lightcnn.runtimes.checking import ARTIFACT_FORMAT, METADATA, SUFFIXES, check_file, has_runtime
+from lightcnn.runtimes.checking import ARTIFACT_FORMAT, METADATA, SUFFIXES, check_file, check_runtime, has_runtime
 from lightcnn.runtimes.keras_models import keras_artifact, open_keras, served_model, weights_digest
 from lightcnn.runtimes.litert_files import litert_metadata, open_litert
 from lightcnn.runtimes.onnx_files import open_onnx
@@ -19,6 +19,7 @@ __all__ = [
     "SUFFIXES",
     "Artifact",
     "TensorInfo",
+    "check_runtime",
     "has_runtime",
     "keras_artifact",
     "num_processors",

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -106,19 +107,23 @@ class Artifact:
         caller's thread while others run the model.
         """
         remaining = iter(batches)
-        with ThreadPoolExecutor(self.streams) as pool:
-            waiting: deque[Future[NDArray[np.float32]]] = deque()
-            try:
-                for batch in islice(remaining, 2 * self.streams):
-                    waiting.append(pool.submit(self, *batch))
-                while waiting:
-                    done = waiting.popleft().result()
-                    for batch in islice(remaining, 1):
-                        waiting.append(pool.submit(self, *batch))
-                    yield done
-            finally:
-                for future in waiting:
-                    future.cancel()
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        try:
+            for batch in islice(remaining, 2 * self.streams):
+                waiting.append(self._pool.submit(self, *batch))
+            while waiting:
+                done = waiting.popleft().result()
+                for batch in islice(remaining, 1):
+                    waiting.append(self._pool.submit(self, *batch))
+                yield done
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads are kept from call to call: LiteRT and OpenVINO hold what they compute in for each of them."""
+        return ThreadPoolExecutor(self.streams)
 
 
 def _shape_text(shape: tuple[int | None, ...]) -> str:

@@ -9,18 +9,28 @@ from typing import Any
 
 from lightcnn.errors import MissingDependencyError, ModelFileError
 
-__all__ = ["ARTIFACT_FORMAT", "METADATA", "SUFFIXES", "check_file", "damaged", "has_runtime", "parsed_metadata"]
+__all__ = [
+    "ARTIFACT_FORMAT",
+    "METADATA",
+    "SUFFIXES",
+    "check_file",
+    "check_runtime",
+    "damaged",
+    "has_runtime",
+    "parsed_metadata",
+]
 
 METADATA = "lightcnn"  # the key, in every format, of what an artifact says of itself: JSON
 ARTIFACT_FORMAT = 1
 # suffix -> what it is, the packages of which one must be installed, the extra that brings it
 _RUNTIMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ".onnx": ("an ONNX model", ("onnxruntime",), "lightcnn"),
-    ".tflite": ("a LiteRT model", ("ai_edge_litert", "tensorflow"), "lightcnn[litert]"),
+    ".tflite": ("a LiteRT model", ("ai_edge_litert",), "lightcnn[litert]"),
     ".xml": ("an OpenVINO model", ("openvino",), "lightcnn[openvino]"),
     ".keras": ("a Keras model", ("tensorflow", "jax", "torch"), "lightcnn[tensorflow]"),
 }
 SUFFIXES = tuple(_RUNTIMES)
+_KEYS = ("quantize", "source_digest", "weights_digest")  # of `artifact`, besides its format and who wrote it
 
 
 def has_runtime(suffix: str) -> bool:
@@ -32,9 +42,14 @@ def check_file(path: Path) -> None:
     """Refuses a file that is missing or of no known kind, and one whose runtime is not installed."""
     if path.suffix not in _RUNTIMES:
         raise ModelFileError(f"{path} is no model file. Expected one that ends in {', '.join(_RUNTIMES)}.")
-    what, packages, extra = _RUNTIMES[path.suffix]
     if not path.is_file():
-        raise ModelFileError(f"{path} does not exist or is not a file. Expected {what}.")
+        raise ModelFileError(f"{path} does not exist or is not a file. Expected {_RUNTIMES[path.suffix][0]}.")
+    check_runtime(path)
+
+
+def check_runtime(path: Path) -> None:
+    """Refuses what cannot be run here, whether it stands there already or not."""
+    what, packages, extra = _RUNTIMES[path.suffix]
     if not has_runtime(path.suffix):
         raise MissingDependencyError(
             f"{path} is {what}, and no runtime for it is installed ({' or '.join(packages)}). "
@@ -44,7 +59,9 @@ def check_file(path: Path) -> None:
 
 def damaged(path: Path, error: Exception) -> ModelFileError:
     """Returns what is raised where a runtime cannot read a file."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # OpenVINO begins with the line of its own source that failed.
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Exception from")]
+    reason = next(filter(None, lines), type(error).__name__)
     return ModelFileError(
         f"{path} is not {_RUNTIMES[path.suffix][0]}, or a truncated one: {reason}. Copy it again or export it again."
     )
@@ -65,6 +82,6 @@ def parsed_metadata(path: Path, text: str | None) -> dict[str, Any]:
             f"{path} was written by lightcnn {writer} in another version of the format. Expected: {ARTIFACT_FORMAT}. "
             f"Received: {version}. Use that version of lightcnn, or export it again."
         )
-    if "weights_digest" not in metadata["artifact"]:
-        raise ModelFileError(f"{path} has damaged metadata: it lacks weights_digest. {again}")
+    if missing := [key for key in _KEYS if key not in metadata["artifact"]]:
+        raise ModelFileError(f"{path} has damaged metadata: it lacks {', '.join(missing)}. {again}")
     return dict(metadata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,19 @@ def litert_metadata(path: Path) -> dict[str, Any]:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         if isinstance(error, ModelFileError):
             raise
-        if path.read_bytes()[4:8] == b"TFL3" and isinstance(error, zipfile.BadZipFile):
-            return parsed_metadata(path, None)
+        if path.read_bytes()[4:8] == b"TFL3":
+            raise ModelFileError(
+                f"{path} has no metadata of lightcnn, which stand at its end: it is truncated, or another program "
+                "wrote it. Copy it again or export it again."
+            ) from error
         raise damaged(path, error) from error
 
 
 def open_litert(path: Path, streams: int) -> Any:
     """Opens a `.tflite` file: what it says of itself, what it takes and gives, and the function that runs it."""
     metadata = litert_metadata(path)
-    if find_spec("ai_edge_litert"):
-        from ai_edge_litert.interpreter import Interpreter
-    else:
-        from tensorflow.lite import Interpreter
+    from ai_edge_litert.interpreter import Interpreter
+
     content, threads = path.read_bytes(), 1 if streams > 1 else num_processors()
 
     def new() -> Any:

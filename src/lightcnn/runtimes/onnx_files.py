@@ -12,7 +12,7 @@ from lightcnn.runtimes.checking import METADATA, damaged, parsed_metadata
 
 __all__ = ["open_onnx"]
 
-_ONNX_TYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}
+_ONNX_TYPES = {"float": "float32", "double": "float64"}  # the others are called as in NumPy
 
 
 def open_onnx(path: Path, streams: int) -> Any:
@@ -29,7 +29,7 @@ def open_onnx(path: Path, streams: int) -> Any:
         raise damaged(path, error) from error
     metadata = parsed_metadata(path, session.get_modelmeta().custom_metadata_map.get(METADATA))
     inputs, outputs = (
-        tuple(TensorInfo(one.name, sizes(one.shape), _ONNX_TYPES[one.type]) for one in tensors)
+        tuple(TensorInfo(one.name, sizes(one.shape), _dtype(one.type)) for one in tensors)
         for tensors in (session.get_inputs(), session.get_outputs())
     )
     names = [one.name for one in inputs]
@@ -38,3 +38,9 @@ def open_onnx(path: Path, streams: int) -> Any:
         return session.run(None, dict(zip(names, arrays, strict=True)))[0]  # type: ignore[no-any-return]
 
     return metadata, inputs, outputs[0], run
+
+
+def _dtype(text: str) -> str:
+    """Returns NumPy's name of what ONNX Runtime calls `tensor(float)`."""
+    name = text.removeprefix("tensor(").removesuffix(")")
+    return _ONNX_TYPES.get(name, name)

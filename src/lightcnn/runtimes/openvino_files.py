@@ -8,6 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from lightcnn.errors import ModelFileError
+from lightcnn.files import file_digest
 from lightcnn.runtimes.artifact import TensorInfo
 from lightcnn.runtimes.checking import METADATA, damaged, parsed_metadata
 
@@ -18,6 +20,9 @@ def open_openvino(path: Path, streams: int) -> Any:
     """Opens a `.xml` file: what it says of itself, what it takes and gives, and the function that runs it."""
     import openvino
 
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ModelFileError(f"{path} needs {weights}, which does not exist. Copy the folder with both files.")
     core = openvino.Core()
     try:
         model = core.read_model(path)
@@ -25,6 +30,8 @@ def open_openvino(path: Path, streams: int) -> Any:
         raise damaged(path, error) from error
     text = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else None
     metadata = parsed_metadata(path, text)
+    if metadata.get("weights_file_digest") != file_digest(weights):
+        raise ModelFileError(f"{weights} is damaged, or belongs to another model than {path}. Copy the folder again.")
     hint = (
         {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams} if streams > 1 else {"PERFORMANCE_HINT": "LATENCY"}
     )
