@@ -7,8 +7,8 @@ Weights are random, since they do not change the time; only the accuracy lost (`
 runs in a process of its own, which opens the model, warms up, and measures on made-up data: seconds a batch for
 `--seconds` s, one batch after the other (latency: median and 99th percentile), then as many batches as there are
 processors at a time (throughput), and the peak of its memory. The ways of one model and batch alternate,
-`--repeats` times. `torch` is the same network in PyTorch, channels_last; only the article's LCNN is written for it.
-Needs the extras tensorflow, torch, litert and openvino, or `--ways` without them.
+`--repeats` times. `torch` is the same network in PyTorch, channels_last. A batch that would take more than 4 s is left
+out. Needs the extras tensorflow, torch, litert and openvino, or `--ways` without them.
 
     python benchmarks/deployment.py --runs MNIST_RUN,CIFAR10_RUN
 
@@ -40,9 +40,10 @@ ARTIFACTS = {
     )
     for quantize in precisions
 }
-TORCH = ("torch", "torch-bfloat16", "torch-compile")
+TORCH = ("torch", "torch-bfloat16", "torch-compile", "torch-compile-bfloat16")
 WAYS = ("keras", "keras-predict", *TORCH, *ARTIFACTS)
 _SECONDS_OF_SOUND = 4.0
+_LONGEST_MS = 4000  # for a batch
 
 
 def build(name):
@@ -93,7 +94,7 @@ def prepare(folder, name, ways):
     save_model(model, folder / "model.keras", {"format": 1, **about})
     (folder / "shape.json").write_text(json.dumps(model.input_shape[1:]))
     examples = Examples([(made_up(model.input_shape[1:], 4),)] * 2, "made-up data")
-    done = [way for way in ways if way.startswith("keras") or (way in TORCH and name.startswith("lcnn_"))]
+    done = [way for way in ways if way not in ARTIFACTS]
     for way in (way for way in ways if way in ARTIFACTS):
         form, quantize = ARTIFACTS[way]
         output = folder / way if form == "openvino" else folder / f"{way}{'.onnx' if form == 'onnx' else '.tflite'}"
@@ -141,22 +142,21 @@ def opened(folder, way, streams):
 
 
 def torch_function(folder, way, streams):
-    """Returns the article's LCNN in PyTorch, with the shape of the Keras model and random weights."""
+    """Returns the network in PyTorch; the process has Keras on PyTorch, which the weights are read with."""
     import torch
-    from torch_lcnn import torch_lcnn
+    from torch_networks import torch_twin
+
+    from lightcnn.models import load_model
 
     if streams > 1:
         torch.set_num_threads(1)
-    side, _, channels = json.loads((folder / "shape.json").read_text())
-    network = torch.nn.Sequential(torch_lcnn(side, channels), torch.nn.Softmax(1)).eval()
-    if way == "torch-compile":
+    network = torch_twin(load_model(folder / "model.keras"))
+    if "compile" in way:
         network = torch.compile(network)
-    enabled = way == "torch-bfloat16"
 
     def run(batch):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            x = torch.from_numpy(batch).permute(0, 3, 1, 2)  # channels_last already in memory
-            return network(x / 64 - 1).float().numpy()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=way.endswith("bfloat16")):
+            return network(torch.from_numpy(batch)).float().numpy()
 
     return run
 
@@ -252,9 +252,9 @@ def accuracy_lost(folders, ways):
                 record("deployment accuracy", f"{configuration}, {way}", "accuracy", "", [accuracy(artifact)])
 
 
-def child(*arguments):
+def child(*arguments, backend="tensorflow"):
     command = [sys.executable, __file__, "--child", json.dumps([str(argument) for argument in arguments])]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -286,20 +286,21 @@ def main():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             prepared = child("prepare", folder, name, ",".join(ways))
+            for_one = dict.fromkeys(prepared["ways"], 0.0)  # milliseconds in the batch before
             for batch_size in map(int, arguments.batches.split(",")):
-                if name not in ("lcnn_28", "lcnn_32") and batch_size > 16:
-                    continue  # a batch of a few is as fast, and more would take gigabytes
-                found = {way: [] for way in prepared["ways"]}
+                found = {way: [] for way, time_ms in for_one.items() if batch_size * time_ms <= _LONGEST_MS}
                 for _ in range(arguments.repeats):
-                    for way in found:
-                        found[way].append(child("measure", folder, way, batch_size, arguments.seconds))
+                    for way, results in found.items():
+                        backend = "torch" if way in TORCH else "tensorflow"
+                        results.append(child("measure", folder, way, batch_size, arguments.seconds, backend=backend))
                 for way, results in found.items():
+                    for_one[way] = results[0]["p50"] / batch_size
                     tell(name, way, batch_size, results, prepared["flops"], peak)
 
 
 def tell(name, way, batch_size, results, flops_of_one, peak):
     configuration = f"{name}, batch {batch_size}, {way}"
-    precision = ARTIFACTS[way][1] if way in ARTIFACTS else "bfloat16" if way == "torch-bfloat16" else None
+    precision = ARTIFACTS[way][1] if way in ARTIFACTS else "bfloat16" if way.endswith("bfloat16") else None
     for key, unit in (("p50", "ms"), ("p99", "ms"), ("throughput", "examples/s"), ("memory", "MiB")):
         record("deployment", configuration, key, unit, [result[key] for result in results], precision or "float32")
     speeds = [result["throughput"] for result in results]

@@ -74,20 +74,22 @@ def measure(way, precision, deterministic, batch_size, side, channels):
 
 def measure_torch(precision, batch_size, side, channels):
     import torch
-    from torch_lcnn import torch_lcnn
+    from torch_networks import torch_twin
+
+    from lightcnn.models import lcnn
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = torch_lcnn(side, channels)
+    model = torch_twin(lcnn((side, side, channels), 10, classifier_activation=None)).train()
     optimizer, loss = torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss()
-    pictures = torch.rand(40, batch_size, channels, side, side)
+    pictures = torch.rand(40, batch_size, side, side, channels)
     labels = torch.randint(0, 10, (40, batch_size))
 
     def train(count):
         for x, y in zip(pictures[:count], labels[:count], strict=True):
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
-                logits = model(x.contiguous(memory_format=torch.channels_last))
+                logits = model(x)
             loss(logits.float(), y).backward()
             optimizer.step()
 
@@ -122,9 +124,9 @@ def main():
     for _ in range(arguments.repeats):
         for case in cases:
             command = [sys.executable, __file__, "--one", json.dumps(case)]
-            output = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-            ).stdout
+            backend = "torch" if case[0] == "torch" else "tensorflow"
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
             speeds[case].append(float(output.split()[-1]))
     for (way, precision, deterministic, batch_size, side, channels), values in speeds.items():
         what = "PyTorch" if way == "torch" else way
