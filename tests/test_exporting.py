@@ -42,7 +42,7 @@ from lightcnn.models import (
     stc2019,
 )
 from lightcnn.recipes import get_recipe
-from lightcnn.runtimes import checking, open_artifact, read_artifact_metadata
+from lightcnn.runtimes import FORMS, checking, open_artifact, read_artifact_metadata
 
 # The largest difference of float32, as a share of the largest value, that the package promises.
 TOLERANCE = 1e-4
@@ -734,10 +734,17 @@ def test_the_command_prints_the_path_and_the_figures(call, finished_run, tmp_pat
     assert (tmp_path / "a.onnx").exists()
 
 
+def test_the_command_refuses_a_precision_before_it_opens_anything(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightcnn.backends.import_backend", None)
+    result = call("export", tmp_path, "--format", "onnx", "--quantize", "bfloat16")
+    assert result.code == 1
+    assert "bfloat16 is for openvino" in result.err
+
+
 def test_names_are_those_of_the_command():
     from lightcnn.cli.exporting import export as command
 
     choices = {option.name: option.type for option in command.params}
-    assert list(choices["form"].choices) == list(exporting.FORMS)
-    precisions = {one for _, several in exporting.FORMS.values() for one in several if one}
+    assert list(choices["form"].choices) == list(FORMS)
+    precisions = {one for _, several in FORMS.values() for one in several if one}
     assert set(choices["quantize"].choices) == precisions

@@ -26,7 +26,9 @@ def export(run: Path, form: str, quantize: str | None, output: Path | None, data
     only if it gives the same.
     """
     from lightcnn.backends import import_backend
+    from lightcnn.runtimes import check_precision
 
+    check_precision(form, quantize)  # before the seconds that a backend takes
     import_backend()
     from lightcnn.exporting import export as export_model
 

@@ -11,16 +11,23 @@ from typing import Any
 
 from lightcnn.errors import ExportError, StorageError
 from lightcnn.exporting.examples import Examples, examples_of, made_up_examples, validation_examples
-from lightcnn.exporting.forms import FORMS, write_form
+from lightcnn.exporting.forms import write_form
 from lightcnn.exporting.network import to_onnx
 from lightcnn.exporting.proof import TOLERANCES, Proof, prove
 from lightcnn.files import file_digest
 from lightcnn.models import load_model, read_metadata
 from lightcnn.runs import Run
-from lightcnn.runtimes import ARTIFACT_FORMAT, check_runtime, open_artifact, served_model, weights_digest
+from lightcnn.runtimes import (
+    ARTIFACT_FORMAT,
+    FORMS,
+    check_precision,
+    check_runtime,
+    open_artifact,
+    served_model,
+    weights_digest,
+)
 
 __all__ = [
-    "FORMS",
     "TOLERANCES",
     "Examples",
     "Export",
@@ -102,7 +109,7 @@ def export(
     >>> export("runs/mnist/20261124-120000").proof.agreement
     1.0
     """
-    _check(form, quantize)
+    check_precision(form, quantize)
     check_runtime(Path(f"model{FORMS[form][0]}"))  # nothing is written that cannot be compared with Keras
     run = source if isinstance(source, Run) else Run.open(source) if Path(source).is_dir() else None
     model_file = Path(str(source)) if run is None else run.best_model
@@ -140,16 +147,6 @@ def export(
         ) from error
     path = target / written.name if form == "openvino" else target
     return Export(path, form, quantize, size, model_file.stat().st_size, proof)
-
-
-def _check(form: str, quantize: str | None) -> None:
-    if form not in FORMS:
-        raise ExportError(f"`form` must be one of {', '.join(FORMS)}. Received: form={form!r}")
-    if quantize not in FORMS[form][1]:
-        having = [name for name, (_, precisions) in FORMS.items() if quantize in precisions]
-        hint = f" {quantize} is for {' and '.join(having)}." if having else ""
-        known = ", ".join("float32 (without it)" if one is None else one for one in FORMS[form][1])
-        raise ExportError(f"The format {form} has {known}.{hint} Received: quantize={quantize!r}")
 
 
 def _target(model_file: Path, run: Run | None, form: str, quantize: str | None) -> Path:

@@ -23,14 +23,7 @@ from lightcnn.exporting.quantizing import quantize_onnx
 from lightcnn.files import file_digest
 from lightcnn.runtimes import METADATA
 
-__all__ = ["FORMS", "write_form"]
-
-# form -> suffix of what is opened, the precisions that it has
-FORMS: dict[str, tuple[str, tuple[str | None, ...]]] = {
-    "onnx": (".onnx", (None, "int8", "float16")),
-    "litert": (".tflite", (None, "int8", "float16")),
-    "openvino": (".xml", (None, "int8", "float16", "bfloat16")),
-}
+__all__ = ["write_form"]
 
 
 def write_form(
@@ -39,7 +32,7 @@ def write_form(
     """Writes a model in a format.
 
     Args:
-        form: A key of `FORMS`.
+        form: A key of `lightcnn.runtimes.FORMS`.
         model: A functional Keras model.
         path: Where to write; OpenVINO writes the weights beside it.
         quantize: One of the form's precisions.

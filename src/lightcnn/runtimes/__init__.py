@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from lightcnn.runtimes.artifact import Artifact, TensorInfo, num_processors
-from lightcnn.runtimes.checking import ARTIFACT_FORMAT, METADATA, SUFFIXES, check_file, check_runtime, has_runtime
+from lightcnn.runtimes.checking import (
+    ARTIFACT_FORMAT,
+    FORMS,
+    METADATA,
+    SUFFIXES,
+    check_file,
+    check_precision,
+    check_runtime,
+    has_runtime,
+)
 from lightcnn.runtimes.keras_models import keras_artifact, open_keras, served_model, weights_digest
 from lightcnn.runtimes.litert_files import litert_metadata, open_litert
 from lightcnn.runtimes.onnx_files import open_onnx
@@ -15,10 +24,12 @@ from lightcnn.runtimes.openvino_files import open_openvino
 
 __all__ = [
     "ARTIFACT_FORMAT",
+    "FORMS",
     "METADATA",
     "SUFFIXES",
     "Artifact",
     "TensorInfo",
+    "check_precision",
     "check_runtime",
     "has_runtime",
     "keras_artifact",

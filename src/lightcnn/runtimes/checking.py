@@ -7,13 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightcnn.errors import MissingDependencyError, ModelFileError
+from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError
 
 __all__ = [
     "ARTIFACT_FORMAT",
+    "FORMS",
     "METADATA",
     "SUFFIXES",
     "check_file",
+    "check_precision",
     "check_runtime",
     "damaged",
     "has_runtime",
@@ -30,12 +32,29 @@ _RUNTIMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ".keras": ("a Keras model", ("tensorflow", "jax", "torch"), "lightcnn[tensorflow]"),
 }
 SUFFIXES = tuple(_RUNTIMES)
+# form -> suffix of what is opened, the precisions that it has
+FORMS: dict[str, tuple[str, tuple[str | None, ...]]] = {
+    "onnx": (".onnx", (None, "int8", "float16")),
+    "litert": (".tflite", (None, "int8", "float16")),
+    "openvino": (".xml", (None, "int8", "float16", "bfloat16")),
+}
 _KEYS = ("quantize", "source_digest", "weights_digest")  # of `artifact`, besides its format and who wrote it
 
 
 def has_runtime(suffix: str) -> bool:
     """Tells whether an artifact of this suffix can be run here; nothing is imported."""
     return any(find_spec(package) for package in _RUNTIMES[suffix][1])
+
+
+def check_precision(form: str, quantize: str | None) -> None:
+    """Refuses a format that there is not, and a precision that the format does not have."""
+    if form not in FORMS:
+        raise ExportError(f"`form` must be one of {', '.join(FORMS)}. Received: form={form!r}")
+    if quantize not in FORMS[form][1]:
+        having = [name for name, (_, precisions) in FORMS.items() if quantize in precisions]
+        hint = f" {quantize} is for {' and '.join(having)}." if having else ""
+        known = ", ".join("float32 (without it)" if one is None else one for one in FORMS[form][1])
+        raise ExportError(f"The format {form} has {known}.{hint} Received: quantize={quantize!r}")
 
 
 def check_file(path: Path) -> None:
