@@ -177,6 +177,7 @@ def measure(folder, way, batch_size, seconds):
     if way in ARTIFACTS or way in TORCH:  # Keras' own functions are not made for several threads
         run = opened(folder, way, processors)
         with ThreadPoolExecutor(processors) as pool:
+            pool.submit(run, batch).result()  # alone: two threads that compile in PyTorch can wait for each other
             list(pool.map(run, [batch] * 2 * processors))
             count = max(2 * processors, int(seconds * alone / batch_size))
             start = time.perf_counter()
