@@ -189,9 +189,9 @@ def whitened(model, pictures):
     whitening = keras.layers.Conv2D(kernel.shape[-1], 2, padding="same", use_bias=False, trainable=False)
     x = whitening(scaling(inputs))
     whitening.set_weights([kernel])
-    first = model.get_layer("conv_1")
-    first = type(first).from_config(first.get_config())
-    for layer in (first, *model.layers[model.layers.index(model.get_layer("conv_1")) + 1 :]):
+    first = model.get_layer("conv_1")  # it gets other channels, so a new one is built
+    behind = model.layers[model.layers.index(first) + 1 :]
+    for layer in (type(first).from_config(first.get_config()), *behind):
         x = layer(x)
     return keras.Model(inputs, x)
 

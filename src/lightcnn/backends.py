@@ -145,7 +145,7 @@ def _processor_flags() -> set[str]:
 
 def _processor_name() -> str:
     """Returns the processor's name, with its family and model: virtual machines call several generations the same."""
-    facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in _processor_lines()}
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in _processor_lines())}
     if "model name" not in facts:
         return platform.processor()
     numbers = [f"{key.split()[-1]} {facts[key]}" for key in ("cpu family", "model") if key in facts]

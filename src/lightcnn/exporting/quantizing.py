@@ -103,11 +103,11 @@ def _ranges(
     model: onnx.ModelProto, names: list[str], feeds: list[dict[str, Any]]
 ) -> list[tuple[np.float32, np.float32]]:
     """Returns the smallest and the largest number of each tensor, zero included."""
+    import onnxruntime
+
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])

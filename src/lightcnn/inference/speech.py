@@ -117,13 +117,11 @@ class SpeechPredictor(Predictor):
         changes, rate = info.changes(self.sampling_rate), self.sampling_rate
         if not self._any_length:
             return changes, decode_audio(path, rate, num_samples=self.window_samples)
-        longest = round(_LONGEST_S * rate)
         total = info.num_samples * rate / info.sampling_rate
-        if total <= longest:
+        size = self._piece_size(total)
+        if size >= total:
             return changes, decode_audio(path, rate)
-        size = math.ceil(total / math.ceil(total / longest))
-        scores = [float(self.score([block])[0]) for block in audio_blocks(path, rate, size)]
-        return changes, float(np.mean(scores))
+        return changes, self._mean_score(audio_blocks(path, rate, size))
 
     def _heard(self, samples: NDArray[Any]) -> NDArray[np.float32] | float:
         """Returns the samples of an array; of one too long to hear at once, its score."""
@@ -133,11 +131,17 @@ class SpeechPredictor(Predictor):
                 f"Received: {samples.dtype} {samples.shape}"
             )
         samples = samples.astype(np.float32, copy=False)
-        pieces = math.ceil(len(samples) / (_LONGEST_S * self.sampling_rate)) if self._any_length else 1
-        if pieces == 1:
+        size = self._piece_size(len(samples)) if self._any_length else len(samples)
+        if size == len(samples):
             return samples
-        size = math.ceil(len(samples) / pieces)
-        return float(np.mean([self.score([samples[start : start + size]]) for start in range(0, len(samples), size)]))
+        return self._mean_score(samples[start : start + size] for start in range(0, len(samples), size))
+
+    def _piece_size(self, total: float) -> int:
+        """Returns the length of the equal pieces that so many samples are heard in."""
+        return math.ceil(total / math.ceil(total / round(_LONGEST_S * self.sampling_rate)))
+
+    def _mean_score(self, pieces: Iterable[NDArray[np.float32]]) -> float:
+        return float(np.mean([float(self.score([piece])[0]) for piece in pieces]))
 
     def score(self, recordings: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Returns the scores of recordings that are arrays already, as if each were scored alone.
