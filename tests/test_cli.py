@@ -280,7 +280,7 @@ def test_ctrl_c_is_130_and_the_run_goes_on(data, tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
     assert f"--run-dir {tmp_path / 'run'} --resume" in err

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import gc
 import json
 import math
 import os
@@ -230,6 +231,28 @@ def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precisio
     unbroken = whole if precision == "float32" else train(own, tmp_path / "unbroken", data, quiet=True)
     assert_same_run(run, unbroken)
     assert_tidy(run)
+
+
+@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_test_batch_end"])
+def test_a_stopped_training_is_fed_no_more(data, tmp_path, monkeypatch, moment):
+    """Threads that call Python while the interpreter ends abort the process: -6 instead of 130 after Ctrl-C."""
+    tensorflow = pytest.importorskip("tensorflow")
+
+    def iterators():
+        return [one for one in gc.get_objects() if issubclass(type(one), tensorflow.data.Iterator)]
+
+    gc.collect()
+    before, seen = len(iterators()), []
+
+    def stop(self, batch, logs=None):
+        seen.append(len(iterators()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting.Recorder, moment, stop)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(recipe(), tmp_path / "run", data, quiet=True)
+    assert seen[0] > before
+    assert len(iterators()) <= before, caught.value
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -83,6 +86,22 @@ def _feed(batches: Any) -> Any:
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
 
 
+@contextlib.contextmanager
+def _ending(model: Any) -> Iterator[None]:
+    """Ends the feeding of a training that an error or Ctrl-C stops.
+
+    Iterators of tf.data call Python from threads of their own. The error's traceback and the model would keep them until
+    the interpreter ends, and a thread that calls Python while it ends aborts the process, whatever its exit code was.
+    """
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        vars(model).pop("_eval_epoch_iterator", None)
+        gc.collect()  # Keras' own iterators stand in a circle
+        raise
+
+
 def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar: ProgressBar) -> State:
     """Trains until the last epoch or the end of patience, from the run's checkpoint if it has one.
 
@@ -117,7 +136,7 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         make = partial(task.validation_batch, recipe, data)
         validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, make)
         remaining = (recipe.epochs - state.epochs) * len(batches)
-        with bar.task(f"Training {recipe.name}", remaining) as progress:
+        with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained):
             networks.trained.fit(
                 _feed(batches),
                 validation_data=_feed(validation),
