@@ -90,8 +90,8 @@ def _feed(batches: Any) -> Any:
 def _ending(model: Any) -> Iterator[None]:
     """Ends the feeding of a training that an error or Ctrl-C stops.
 
-    Iterators of tf.data call Python from threads of their own. The error's traceback and the model would keep them until
-    the interpreter ends, and a thread that calls Python while it ends aborts the process, whatever its exit code was.
+    Iterators of tf.data call Python from threads of their own. The error's traceback and the model would keep them
+    until the interpreter ends, and a thread that calls Python while it ends can abort the process.
     """
     try:
         yield
