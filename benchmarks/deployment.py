@@ -34,15 +34,15 @@ MODELS = ("lcnn_28", "lcnn_32", "lfcc_lcnn", "stc2019", *FACES)
 ARTIFACTS = {
     f"{form}{'-' + quantize if quantize else ''}": (form, quantize)
     for form, precisions in (
-        ("onnx", (None, "int8")),
-        ("litert", (None, "int8")),
-        ("openvino", (None, "int8", "bfloat16")),
+        ("onnx", (None, "int8", "float16")),
+        ("litert", (None, "int8", "float16")),
+        ("openvino", (None, "int8", "float16", "bfloat16")),
     )
     for quantize in precisions
 }
 TORCH = ("torch", "torch-bfloat16", "torch-compile", "torch-compile-bfloat16")
 WAYS = ("keras", "keras-predict", *TORCH, *ARTIFACTS)
-_SECONDS_OF_SOUND = 4.0
+_SAMPLING_RATE = 16000
 _LONGEST_MS = 4000  # for a batch
 
 
@@ -84,7 +84,7 @@ def randomize(model):
 
 
 def prepare(folder, name, ways):
-    """Saves a model and its artifacts; prints the ways that there are and the FLOPs of one example."""
+    """Saves a model and its artifacts; prints the ways that there are, FLOPs and seconds of one example."""
     from lightcnn.errors import LightCNNError
     from lightcnn.exporting import Examples, export
     from lightcnn.models import save_model
@@ -103,7 +103,9 @@ def prepare(folder, name, ways):
             done.append(way)
         except (LightCNNError, RuntimeError) as error:
             print(f"{name}: no {way}: {error}", file=sys.stderr)
-    print(json.dumps({"ways": done, "flops": sum(flops(model).values())}))
+    is_sound = len(model.input_shape) == 2
+    seconds_of_sound = model.input_shape[1] / _SAMPLING_RATE if is_sound else None
+    print(json.dumps({"ways": done, "flops": sum(flops(model).values()), "seconds_of_sound": seconds_of_sound}))
 
 
 def flops(model):
@@ -125,14 +127,11 @@ def opened(folder, way, streams):
     if way in TORCH:
         return torch_function(folder, way, streams)
     if way.startswith("keras"):
-        import keras
-
         from lightcnn.models import load_model
 
         model = load_model(folder / "model.keras")
         if way == "keras":
             return model.predict_on_batch
-        del keras
         return lambda batch: model.predict(batch, verbose=0)
     from lightcnn.runtimes import open_artifact
 
@@ -296,19 +295,18 @@ def main():
                         results.append(child("measure", folder, way, batch_size, arguments.seconds, backend=backend))
                 for way, results in found.items():
                     for_one[way] = results[0]["p50"] / batch_size
-                    tell(name, way, batch_size, results, prepared["flops"], peak)
+                    tell(f"{name}, batch {batch_size}, {way}", way, results, prepared, peak)
 
 
-def tell(name, way, batch_size, results, flops_of_one, peak):
-    configuration = f"{name}, batch {batch_size}, {way}"
+def tell(configuration, way, results, prepared, peak):
     precision = ARTIFACTS[way][1] if way in ARTIFACTS else "bfloat16" if way.endswith("bfloat16") else None
     for key, unit in (("p50", "ms"), ("p99", "ms"), ("throughput", "examples/s"), ("memory", "MiB")):
         record("deployment", configuration, key, unit, [result[key] for result in results], precision or "float32")
     speeds = [result["throughput"] for result in results]
-    shares = [100 * speed * flops_of_one / 1e9 / peak for speed in speeds]
+    shares = [100 * speed * prepared["flops"] / 1e9 / peak for speed in speeds]
     record("deployment", configuration, "share of the float32 peak", "%", shares, precision or "float32")
-    if name in ("lfcc_lcnn", "stc2019"):
-        times = [speed * _SECONDS_OF_SOUND for speed in speeds]
+    if prepared["seconds_of_sound"]:
+        times = [speed * prepared["seconds_of_sound"] for speed in speeds]
         record("deployment", configuration, "times real time", "", times, precision or "float32")
 
 

@@ -3,6 +3,7 @@
 import errno
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -42,7 +43,7 @@ from lightcnn.models import (
     stc2019,
 )
 from lightcnn.recipes import get_recipe
-from lightcnn.runtimes import FORMS, checking, open_artifact, read_artifact_metadata
+from lightcnn.runtimes import FORMS, checking, open_artifact
 
 # The largest difference of float32, as a share of the largest value, that the package promises.
 TOLERANCE = 1e-4
@@ -259,10 +260,11 @@ def test_other_layers():
     assert_same(model, pictures(3, 13, 11, 6) / 255)
 
 
-def test_a_model_within_a_model():
+@pytest.mark.parametrize("options", [{}, {"training": False}])
+def test_a_model_within_a_model(options):
     inner = light_cnn_9((16, 16, 1))
     inputs = keras.Input((16, 16, 1), name="pixels")
-    model = keras.Model(inputs, keras.layers.Dense(3)(inner(keras.layers.Rescaling(1 / 255)(inputs))))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inner(keras.layers.Rescaling(1 / 255)(inputs), **options)))
     assert_same(with_random_weights(model), pictures(2, 16, 16, 1))
 
 
@@ -400,7 +402,7 @@ def test_a_run_is_compared_on_its_validation_data(finished_run, mnist):
     assert 0 < written.proof.difference <= TOLERANCE
     assert written.proof.agreement == 1
     assert written.size == pytest.approx(written.path.stat().st_size, abs=10)
-    metadata = read_artifact_metadata(written.path)
+    metadata = open_artifact(written.path).metadata
     assert metadata["labels"] == LABELS
     assert {"form": "onnx", "quantize": None, "format": 1}.items() <= metadata["artifact"].items()
     assert len(metadata["artifact"]["source_digest"]) == 64
@@ -510,12 +512,16 @@ def test_a_full_disk_leaves_nothing(model_file, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_exports_at_once_leave_one_whole_file(model_file, tmp_path):
-    target, failures = tmp_path / "model.onnx", []
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_two_exports_at_once_leave_one_whole_artifact(model_file, tmp_path, form):
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    target, failures = tmp_path / {"onnx": "model.onnx", "openvino": "model"}[form], []
 
     def work():
         try:
-            export(model_file, target)
+            for _ in range(3):
+                export(model_file, target, form)
         except Exception as error:
             failures.append(error)
 
@@ -525,7 +531,8 @@ def test_two_exports_at_once_leave_one_whole_file(model_file, tmp_path):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert open_artifact(target)(pictures(1, 28, 28, 1)).shape == (1, 10)
+    written = target / "model.xml" if form == "openvino" else target
+    assert open_artifact(written)(pictures(1, 28, 28, 1)).shape == (1, 10)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -536,16 +543,18 @@ def test_two_exports_at_once_leave_one_whole_file(model_file, tmp_path):
         ({"quantize": "bfloat16"}, ExportError, "bfloat16 is for openvino"),
         ({"quantize": "int4"}, ExportError, "float32"),
         ({"quantize": "int8"}, ExportError, "calibrated on real data"),
+        ({"data_dir": "data"}, ExportError, "name its run folder"),
         ({"output": "model.tflite"}, ExportError, r"ends in \.onnx"),
         ({"form": "openvino", "output": "model.xml"}, ExportError, "name a folder"),
     ],
 )
 def test_what_does_not_fit_is_refused(model_file, tmp_path, arguments, error, message):
+    source = Path(shutil.copy(model_file, tmp_path))
     if "output" in arguments:
         arguments = {**arguments, "output": tmp_path / arguments["output"]}
     with pytest.raises(error, match=message):
-        export(model_file, **arguments)
-    assert not list(tmp_path.iterdir())
+        export(source, **arguments)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_folder_that_is_no_run_and_a_file_that_is_no_model(tmp_path):
@@ -603,8 +612,7 @@ def test_fewer_bits_decide_alike_in_less_space(model_file, digits, tmp_path, qua
     whole = export(model_file, tmp_path / "whole.onnx", examples=digits)
     small = export(model_file, tmp_path / "small.onnx", quantize=quantize, examples=digits)
     assert small.size < 0.6 * whole.size
-    assert small.proof.difference > whole.proof.difference
-    assert small.proof.agreement >= 0.99
+    assert whole.proof.difference < small.proof.difference < (0.03 if quantize == "float16" else 0.2)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter reads TensorFlow functions")
@@ -612,8 +620,8 @@ def test_fewer_bits_decide_alike_in_less_space(model_file, digits, tmp_path, qua
 def test_litert(model_file, digits, tmp_path, quantize):
     pytest.importorskip("ai_edge_litert")
     written = export(model_file, tmp_path / "model.tflite", "litert", quantize, examples=digits)
-    assert written.proof.difference <= (TOLERANCE if quantize is None else 1)
-    assert read_artifact_metadata(written.path)["labels"] == LABELS
+    assert written.proof.difference <= (TOLERANCE if quantize is None else 0.2)
+    assert open_artifact(written.path).metadata["labels"] == LABELS
     artifact = open_artifact(written.path, streams=2)
     several = artifact(digits.batches[0][0][:5])  # another batch than the one that it was compared on
     np.testing.assert_allclose(several[2:3], artifact(digits.batches[0][0][2:3]), atol=1e-5)
@@ -681,22 +689,29 @@ def test_openvino_is_a_folder(model_file, digits, tmp_path, quantize):
     assert written.path == tmp_path / "model-openvino" / "model.xml"
     assert sorted(path.name for path in written.path.parent.iterdir()) == ["model.bin", "model.xml"]
     assert [path.name for path in tmp_path.iterdir()] == ["model-openvino"]
-    assert read_artifact_metadata(written.path)["labels"] == LABELS
+    assert open_artifact(written.path).metadata["labels"] == LABELS
     (tmp_path / "model-openvino" / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="something else"):
         export(model_file, tmp_path / "model-openvino", "openvino", examples=digits)
 
 
+def test_openvino_hears_recordings_of_different_lengths(tmp_path):
+    pytest.importorskip("openvino")
+    model = with_random_weights(from_samples(frontends.lfcc_nii(), lcnn_lstm_sum(60, output="score")))
+    save_model(model, tmp_path / "model.keras", {"task": "voice anti-spoofing", "sampling_rate": 16000})
+    artifact = open_artifact(export(tmp_path / "model.keras", form="openvino").path)
+    for lengths in ([16000, 9000], [64000, 40000], [320000, 16001]):
+        batch = audio(lengths[0], 2), np.array(lengths, "int32")
+        expected = keras.ops.convert_to_numpy(model(list(batch)))
+        np.testing.assert_allclose(artifact(*batch), expected, atol=TOLERANCE * np.abs(expected).max())
+
+
 def test_openvino_in_8_bits(model_file, digits, tmp_path):
     pytest.importorskip("openvino")
+    whole = export(model_file, tmp_path / "whole", "openvino", examples=digits)
     written = export(model_file, tmp_path / "model", "openvino", "int8", examples=digits)
-    assert written.proof.agreement >= 0.99
-
-
-def test_a_converter_that_is_missing_is_named_with_its_extra(model_file, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(MissingDependencyError, match=r"lightcnn\[openvino\]"):
-        export(model_file, tmp_path / "model", "openvino")
+    assert whole.proof.difference < written.proof.difference < 0.2
+    assert "FakeQuantize" in written.path.read_text()
 
 
 class Recordings(list):

@@ -32,7 +32,7 @@ from lightcnn.inference import images as inference
 from lightcnn.inference.images import PicturePredictor
 from lightcnn.models import lcnn, load_model, save_model
 from lightcnn.recipes import get_recipe
-from lightcnn.runtimes import checking, keras_artifact, read_artifact_metadata
+from lightcnn.runtimes import checking, keras_artifact, open_artifact
 
 LABELS = ["zero", "one", "two", "three"]
 
@@ -210,9 +210,11 @@ def test_arrays_give_rows_as_files_do(grey, pictures):
     assert_same(grey.predict(mixed), [{**row, "file": name} for row, name in zip(expected, named, strict=False)])
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((28, 28, 1)), np.zeros((2, 14, 28, 1)), [None], [3]])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((28, 28, 1)), np.zeros((2, 14, 28, 1)), np.full((2, 28, 28, 1), np.nan), [None], [3]]
+)
 def test_what_is_no_file_and_no_picture_is_refused(grey, wrong):
-    with pytest.raises(DataError, match=r"Expected (pictures of shape|files or arrays).*Received"):
+    with pytest.raises(DataError, match=r"Expected (pictures|files or arrays).*Received"):
         list(grey.predict(wrong))
 
 
@@ -293,7 +295,7 @@ def test_every_format_gives_the_same_rows(grey, grey_model, pictures, tmp_path, 
 def test_a_run_is_exported_once(grey_model, pictures, tmp_path, monkeypatch):
     run = run_with(grey_model, tmp_path / "run")
     first = list(Predictor.load(run.folder).predict(pictures))
-    assert read_artifact_metadata(run.artifact)["artifact"]["source_digest"] == file_digest(run.best_model)
+    assert open_artifact(run.artifact).metadata["artifact"]["source_digest"] == file_digest(run.best_model)
     monkeypatch.setattr(exporting, "export", None)
     assert list(Predictor.load(run.folder).predict(pictures)) == first
 
@@ -370,6 +372,22 @@ def test_what_stands_in_the_folder_is_used_where_nothing_can_be_made(grey, grey_
         Predictor.load(run.folder)
 
 
+@pytest.mark.parametrize("kind", ["run", "file"])
+def test_why_keras_is_used_or_needed_is_said(grey, grey_model, pictures, tmp_path, monkeypatch, kind):
+    run = run_with(grey_model, tmp_path / "run")
+    path = run.folder if kind == "run" else run.best_model
+    exported = export(run.best_model, run.artifact if kind == "run" else None).path
+    exported.write_bytes(exported.read_bytes()[:1000])
+    without(monkeypatch, "openvino", "ai_edge_litert")
+    monkeypatch.setattr(exporting, "export", fail_with(MissingDependencyError("no backend")))
+    with pytest.warns(UserWarning, match=f"slower. {exported} is not an ONNX model, or a truncated one"):
+        predictor = Predictor.load(path)
+    assert list(predictor.predict(pictures)) == list(grey.predict(pictures))
+    without(monkeypatch, "openvino", "ai_edge_litert", "tensorflow", "jax", "torch")
+    with pytest.raises(MissingDependencyError, match=f"this reason: {exported} is not an ONNX model"):
+        Predictor.load(path)
+
+
 def test_a_fall_back_to_keras_is_a_sentence_of_the_command_line(grey_model, pictures, tmp_path, monkeypatch, call):
     run = run_with(grey_model, tmp_path / "run")
     monkeypatch.setattr(exporting, "export", fail_with(ExportError("No such layer.")))
@@ -377,7 +395,7 @@ def test_a_fall_back_to_keras_is_a_sentence_of_the_command_line(grey_model, pict
         warnings.simplefilter("default")
         result = call("predict", run.folder, pictures[0])
     assert result.code == 0
-    assert result.err.splitlines()[0] == f"Note: {run.folder} is run with Keras, which is slower. No such layer."
+    assert result.err.splitlines()[0] == f"Note: {run.best_model} is run with Keras, which is slower. No such layer."
 
 
 @pytest.mark.parametrize("form", inference_room._FASTEST_FIRST)

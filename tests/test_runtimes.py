@@ -16,7 +16,7 @@ import pytest
 from lightcnn.errors import DataError, MissingDependencyError, ModelFileError
 from lightcnn.exporting import export
 from lightcnn.models import lcnn, load_model, save_model
-from lightcnn.runtimes import Artifact, TensorInfo, checking, has_runtime, open_artifact, read_artifact_metadata
+from lightcnn.runtimes import Artifact, TensorInfo, checking, has_runtime, open_artifact
 
 METADATA = {"format": 1, "task": "image classification", "labels": ["a", "b", "c"]}
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter needs it")
@@ -66,7 +66,6 @@ def test_every_form_gives_what_keras_gives(artifacts, model_file, form):
     assert artifact(pictures(0)).shape == (0, 3)
     assert artifact(pictures().astype("uint8")).dtype == np.float32  # pixels as a decoder gives them
     assert artifact.metadata["labels"] == ["a", "b", "c"]
-    assert read_artifact_metadata(artifacts(form)) == artifact.metadata
     assert artifact.inputs[0].shape == (None, 16, 18, 1)
 
 
@@ -198,7 +197,9 @@ def with_metadata(source, target, text):
         ("[]", "damaged metadata"),
         (json.dumps(METADATA), "damaged metadata"),
         (json.dumps({**METADATA, "artifact": {"format": 2, "lightcnn": "9.0"}}), r"lightcnn 9\.0.*Received: 2"),
-        (json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}), "it lacks quantize, source_digest"),
+        (json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}), "it lacks form, quantize"),
+        ('{"artifact": {"format": 1e999, "lightcnn": ""}}', "damaged metadata"),
+        ('{"artifact":' * 100_000, "damaged metadata"),
     ],
 )
 def test_metadata_that_are_missing_damaged_or_of_another_version(artifacts, tmp_path, text, message):
@@ -213,6 +214,15 @@ def test_a_litert_file_without_metadata(artifacts, tmp_path):
     (tmp_path / "model.tflite").write_bytes(artifacts("litert").read_bytes()[:start])
     with pytest.raises(ModelFileError, match=r"no metadata.*truncated"):
         open_artifact(tmp_path / "model.tflite")
+
+
+@needs_tensorflow
+def test_a_small_litert_file_cannot_claim_gigabytes_of_metadata(tmp_path):
+    path = tmp_path / "model.tflite"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("lightcnn.json", b" " * (1 << 25))
+    with pytest.raises(ModelFileError, match="metadata of more than"):
+        open_artifact(path)
 
 
 def test_openvinos_two_files_belong_together(artifacts, tmp_path):
@@ -249,7 +259,14 @@ def test_an_onnx_model_of_other_types_is_opened(tmp_path):
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    said = {"format": 1, "lightcnn": "0.1.0", "quantize": None, "source_digest": "", "weights_digest": ""}
+    said = {
+        "form": "onnx",
+        "format": 1,
+        "lightcnn": "0.1.0",
+        "quantize": None,
+        "source_digest": "",
+        "weights_digest": "",
+    }
     model.metadata_props.add(key="lightcnn", value=json.dumps({"artifact": said}))
     save(model, tmp_path / "model.onnx")
     artifact = open_artifact(tmp_path / "model.onnx")

@@ -19,7 +19,7 @@ from lightcnn.evaluation.speech import calibrate, dataset_in, detection_figures,
 from lightcnn.inference import Predictor
 from lightcnn.models import read_metadata, write_metadata
 from lightcnn.runs import Run
-from lightcnn.runtimes import read_artifact_metadata
+from lightcnn.runtimes import open_artifact
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_validation_has_scores_of_its_own(run):
 
 def test_an_artifact_that_no_longer_fits_is_removed(run):
     said = read_metadata(run.best_model)
-    assert read_artifact_metadata(run.artifact)["calibration"] == said["calibration"]
+    assert open_artifact(run.artifact).metadata["calibration"] == said["calibration"]
     write_metadata(run.best_model, {key: said[key] for key in said if key not in ("threshold", "calibration")})
     evaluate(run, "validation", quiet=True)
     assert not run.artifact.exists()

@@ -32,7 +32,7 @@ from lightcnn.inference import Predictor
 from lightcnn.models import lcnn, load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
-from lightcnn.runtimes import read_artifact_metadata
+from lightcnn.runtimes import open_artifact
 from lightcnn.training import checkpoint, fitting, train
 
 TEST_PICTURES = 100
@@ -150,7 +150,7 @@ def test_a_finished_run_folder(whole):
 
 
 def test_a_run_ends_with_its_artifact(whole, mnist):
-    said = read_artifact_metadata(whole.artifact)
+    said = open_artifact(whole.artifact).metadata
     assert said["artifact"]["source_digest"] == files.file_digest(whole.best_model)
     pictures = mnist["x_test"][:TEST_PICTURES, ..., None]
     with whole.scores.open(newline="") as file:

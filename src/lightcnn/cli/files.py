@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,31 +62,27 @@ def predict(
         raise click.UsageError(f"--windows is for speech. Received: a model for {task}")
     found, failures = _find_files(predictor, [*files, *listed])
     looked = _windows(predictor, found) if windows else predictor.predict(found)
-    rows, changes, bad = [], Counter[str](), set()
-    with ProgressBar(quiet) as bar:
-        for row in bar.track(looked, None if windows else len(found), "Looking"):
-            if "error" in row:
-                bad.add(row["file"])
-                failures += 1
-                click.echo(f"{row['file']}: {row['error']}", err=True)
-                continue
-            changes.update([row.pop("changes", "")])
-            rows.append(row)
-        del changes[""]
-        for change, count in changes.most_common(_MOST_CHANGES):
-            bar.tell(f"Converted {count} file{'s' * (count > 1)}: {change}")
-        if len(changes) > _MOST_CHANGES:
-            bar.tell(f"... and files of {len(changes) - _MOST_CHANGES} other kinds")
-    text = _as_json(rows) if form == "json" else _FORMATS[form]("windows" if windows else task, rows)
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        from lightcnn.files import write_text
+    total, changes = len(found) + failures, Counter[str]()
 
-        write_text(output, text)
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal failures
+        with ProgressBar(quiet) as bar:
+            for row in bar.track(looked, None if windows else len(found), "Looking"):
+                if "error" in row:
+                    failures += 1
+                    click.echo(f"{row['file']}: {row['error']}", err=True)
+                    continue
+                changes.update([row.pop("changes", "")])
+                yield row
+            del changes[""]
+            for change, count in changes.most_common(_MOST_CHANGES):
+                bar.tell(f"Converted {count} file{'s' * (count > 1)}: {change}")
+            if len(changes) > _MOST_CHANGES:
+                bar.tell(f"... and files of {len(changes) - _MOST_CHANGES} other kinds")
+
+    _write(_FORMATS[form]("windows" if windows else task, rows()), output)
     if failures:
-        done = len({row["file"] for row in rows} - bad) if windows else len(rows)
-        click.echo(f"{failures} of {failures + done} files could not be read.", err=True)
+        click.echo(f"{failures} of {total} files could not be read.", err=True)
         sys.exit(1)
 
 
@@ -121,10 +119,32 @@ def _windows(predictor: Any, files: list[str]) -> Iterator[dict[str, Any]]:
             yield {"file": file, "error": str(error).removeprefix(f"{Path(file)}: ")}
 
 
-def _as_json(rows: list[dict[str, Any]]) -> str:
+def _write(text: Iterable[str], output: Path | None) -> None:
+    """Writes text that comes in pieces, whole or not at all; the terminal has the progress until all is there."""
+    if output is not None:
+        from lightcnn.files import atomic_write
+
+        with atomic_write(output) as file:
+            file.writelines(piece.encode(errors="backslashreplace") for piece in text)
+        return
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="") as held:
+        held.writelines(text)
+        held.seek(0)
+        for line in held:
+            click.echo(line, nl=False)
+
+
+# The formats take rows one by one, so that memory does not grow by what is said of every file.
+
+
+def _as_json(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     import json
 
-    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    before = "[\n"
+    for row in rows:
+        yield before + textwrap.indent(json.dumps(row, indent=2, ensure_ascii=False), "  ")
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
 
 
 # what a row is -> the columns of its CSV, with their formats
@@ -135,7 +155,7 @@ _CSV = {
 }
 
 
-def _as_csv(kind: str, rows: list[dict[str, Any]]) -> str:
+def _as_csv(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     import csv
     import io
 
@@ -144,10 +164,13 @@ def _as_csv(kind: str, rows: list[dict[str, Any]]) -> str:
     writer.writerow(_CSV[kind])
     for row in rows:
         writer.writerow(["" if row[key] is None else f"{row[key]:{form}}" for key, form in _CSV[kind].items()])
-    return text.getvalue()
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()
 
 
-def _as_table(kind: str, rows: list[dict[str, Any]]) -> str:
+def _as_table(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     cells: list[tuple[str, ...]] = []
     if kind == "windows":
         head: tuple[str, ...] = ("file", "from, s", "to, s", "score (higher = more bona fide)")
@@ -162,10 +185,10 @@ def _as_table(kind: str, rows: list[dict[str, Any]]) -> str:
         for r in rows:
             others = ", ".join(f"{other['label']} {other['probability']:.1%}" for other in r["top"][1:3])
             cells.append((r["file"], r["label"], f"{r['probability']:.1%}", others))
-    return aligned(head, cells)
+    yield aligned(head, cells)
 
 
-_FORMATS = {"table": _as_table, "csv": _as_csv}
+_FORMATS = {"table": _as_table, "csv": _as_csv, "json": _as_json}
 
 
 @main.command()

@@ -112,9 +112,13 @@ def export(
     check_precision(form, quantize)
     check_runtime(Path(f"model{FORMS[form][0]}"))  # nothing is written that cannot be compared with Keras
     run = source if isinstance(source, Run) else Run.open(source) if Path(source).is_dir() else None
+    if run is None and data_dir is not None:
+        raise ExportError(
+            f"{source} is a file, so no data belong to it: name its run folder, or leave `data_dir` (--data-dir) out."
+        )
     model_file = Path(str(source)) if run is None else run.best_model
+    digest = file_digest(model_file)  # before it is read: a file that changes then is not taken for this one
     metadata = read_metadata(model_file)
-    digest = file_digest(model_file)  # before it is loaded: a file that changes then is not taken for this one
     model = served_model(load_model(model_file), metadata)
     target = _target(model_file, run, form, quantize) if output is None else Path(output)
     _check_target(target, form)
@@ -143,7 +147,7 @@ def export(
             raise
         raise StorageError(
             f"{target} could not be written: {error.strerror or error}. What stood there before is untouched. Free "
-            "some space or choose another --output."
+            "some space, there or in the folder for temporary files (TMPDIR), or choose another --output."
         ) from error
     path = target / written.name if form == "openvino" else target
     return Export(path, form, quantize, size, model_file.stat().st_size, proof)

@@ -7,15 +7,14 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from lightcnn.errors import ExportError, LightCNNError, MissingDependencyError
+from lightcnn.errors import ExportError, LightCNNError
 from lightcnn.exporting.examples import Examples
 from lightcnn.exporting.front_ends import FRONT_ENDS
 from lightcnn.exporting.network import to_onnx
@@ -41,7 +40,6 @@ def write_form(
 
     Raises:
         ExportError: If the model cannot be written in this format.
-        MissingDependencyError: If a converter is not installed.
     """
     try:
         _WRITERS[form](model, path, quantize, examples, json.dumps(metadata, ensure_ascii=False))
@@ -49,18 +47,9 @@ def write_form(
         raise
     except Exception as error:  # converters raise whatever their parts raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        hint = "Export it without --quantize." if quantize else "The format onnx has every model."
+        hint = "The format onnx has every model." if form != "onnx" else "Please report this."
+        hint = "Export it without --quantize." if quantize else hint
         raise ExportError(f"The converter to {form} failed on {model.name!r}: {reason}. {hint}") from error
-
-
-@contextmanager
-def _needing(what: str, extra: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{what} needs a package that is not installed: {error}. Install it: pip install 'lightcnn[{extra}]'"
-        ) from error
 
 
 def _write_onnx(model: Any, path: Path, quantize: str | None, examples: Examples, metadata: str) -> None:
@@ -106,8 +95,8 @@ def _write_litert(model: Any, path: Path, quantize: str | None, examples: Exampl
             "LiteRT's converter reads TensorFlow functions, so it needs that backend: KERAS_BACKEND=tensorflow. "
             f"Received: {keras.backend.backend()!r}. The ONNX format is written on every backend."
         )
-    with _needing("LiteRT", "tensorflow"):
-        import tensorflow
+    import tensorflow
+
     if any(None in tensor.shape[1:] for tensor in model.inputs):
         raise ExportError(
             "This network takes recordings of any length, which LiteRT cannot: its LSTMs and masks need lengths that "
@@ -178,9 +167,9 @@ def _quietly(work: Callable[[], Any]) -> Any:
 
 
 def _write_openvino(model: Any, path: Path, quantize: str | None, examples: Examples, metadata: str) -> None:
-    with _needing("OpenVINO", "openvino"):
-        import openvino
-    with tempfile.TemporaryDirectory() as folder:
+    import openvino
+
+    with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder:
         source = Path(folder) / "model.onnx"
         if quantize == "int8":  # the quantiser of the ONNX format: one way to 8 bits, and as fast as OpenVINO's own
             quantize_onnx(to_onnx(model, mfm="split"), source, examples.batches)

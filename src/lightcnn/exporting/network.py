@@ -94,9 +94,9 @@ def _emit(graph: Graph, model: Any, inputs: list[Value]) -> list[Value]:
 
 def _emit_one(graph: Graph, operation: Any, args: Any, kwargs: Any) -> list[Value]:
     kind = type(operation)
+    kwargs = {key: value for key, value in kwargs.items() if key != "training" and value is not None}
     if hasattr(operation, "_nodes_by_depth"):  # a model within the model
         return _emit(graph, operation, [value for value in keras.tree.flatten((args, kwargs)) if value is not None])
-    kwargs = {key: value for key, value in kwargs.items() if key != "training" and value is not None}
     if kind in FRONT_ENDS:
         results = front_end(operation, *args, **kwargs)
     elif kind in LAYERS:

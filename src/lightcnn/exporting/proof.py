@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,6 @@ class Proof:
     clear: float
     latency_ms: float
     keras_latency_ms: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the figures as plain JSON types."""
-        return asdict(self)
 
 
 def prove(

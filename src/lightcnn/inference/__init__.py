@@ -81,11 +81,7 @@ class Predictor(ABC):
         path = Path(model)
         if (path / "model.xml").is_file():
             path /= "model.xml"
-        if path.is_dir():
-            return predictor_of(_open_run(Run.open(path), streams))
-        is_keras = path.suffix == ".keras" and path.is_file()
-        exported = _fitting(path, path.with_suffix(".onnx"), streams) if is_keras else None
-        return predictor_of(exported or open_artifact(path, streams))
+        return predictor_of(_open_run(Run.open(path), streams) if path.is_dir() else _open_file(path, streams))
 
     @abstractmethod
     def predict(self, files: Iterable[Item]) -> Iterator[dict[str, Any]]:
@@ -132,34 +128,57 @@ def predictor_of(artifact: Artifact) -> Predictor:
     return predictor
 
 
+def _open_file(path: Path, streams: int) -> Artifact:
+    """Opens a file; instead of a `.keras` file the artifact that was made of it, if it stands beside."""
+    exported = path.with_suffix(".onnx")
+    if path.suffix != ".keras" or not (path.is_file() and exported.is_file()):
+        return open_artifact(path, streams)
+    found = _fitting(path, exported, streams)
+    return _with_keras(path, streams, found) if isinstance(found, str) else found
+
+
 def _open_run(run: Run, streams: int) -> Artifact:
     """Opens the fastest artifact of a run, and makes it first if it is missing or not that of `best.keras`."""
     if not run.best_model.exists():
         raise ModelFileError(f"{run.best_model} does not exist: the run has not finished an epoch. Go on: --resume.")
     usable = {form: run.folder / name for form, name in _FASTEST_FIRST.items() if has_runtime(Path(name).suffix)}
-    reason = "No runtime of an artifact is installed: pip install onnxruntime"
+    reasons = [] if usable else ["No runtime of an artifact is installed: pip install onnxruntime"]
     for form, path in usable.items():
-        if artifact := _fitting(run.best_model, path, streams):
-            return artifact
+        found = _fitting(run.best_model, path, streams)
+        if not isinstance(found, str):
+            return found
+        reasons.append(found)
         if form == next(iter(usable)):
             try:
                 return open_artifact(_made(run, form, path), streams)
             except (ExportError, MissingDependencyError, StorageError) as error:
-                reason = str(error)
-    artifact = open_artifact(run.best_model, streams)
-    warnings.warn(f"{run.folder} is run with Keras, which is slower. {reason}", stacklevel=3)
+                reasons.append(str(error))
+    return _with_keras(run.best_model, streams, *reasons)
+
+
+def _with_keras(path: Path, streams: int, *reasons: str) -> Artifact:
+    """Opens a `.keras` file, and says why it is no artifact."""
+    reason = " ".join(filter(None, reasons))
+    try:
+        artifact = open_artifact(path, streams)
+    except MissingDependencyError as error:
+        raise MissingDependencyError(f"{error}. It would be needed for this reason: {reason}") from error
+    warnings.warn(f"{path} is run with Keras, which is slower. {reason}", stacklevel=4)
     return artifact
 
 
-def _fitting(model: Path, path: Path, streams: int) -> Artifact | None:
-    """Opens an artifact if it is there, whole, and exactly what a `.keras` file is."""
+def _fitting(model: Path, path: Path, streams: int) -> Artifact | str:
+    """Opens an artifact if it is whole and exactly what a `.keras` file is, or says why not; nothing of none."""
+    if not path.is_file():
+        return ""
     try:
         artifact = open_artifact(path, streams)
-    except (ModelFileError, MissingDependencyError):
-        return None  # there is none, or one of another version
+    except (ModelFileError, MissingDependencyError) as error:
+        return str(error)
     made_of = artifact.metadata["artifact"]
-    fits = made_of["source_digest"] == file_digest(model) and made_of["quantize"] is None
-    return artifact if fits else None
+    if made_of["source_digest"] != file_digest(model):
+        return f"{path} was made of another {model.name}: export it again."
+    return f"{path} has fewer bits: name it to use it." if made_of["quantize"] else artifact
 
 
 def _made(run: Run, form: str, path: Path) -> Path:

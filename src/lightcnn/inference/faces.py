@@ -66,6 +66,7 @@ class FacePredictor(Predictor):
             threshold = metadata.get("threshold")
             self.threshold = None if threshold is None else float(threshold)
             training_size = {**described, **(alignment or {})}.get("training_size")
+            training_size = None if training_size is None else int(training_size)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(
                 f"A model file for faces must have `input` with `colour`, and in `alignment` {', '.join(_FRAME)}. "
@@ -91,7 +92,7 @@ class FacePredictor(Predictor):
 
         def fitted(side: int) -> int:
             growth = _TRAINING_SIZE if self._frame else 1
-            return round(side * growth) if training_size is None else max(side, int(training_size))
+            return round(side * growth) if training_size is None else max(side, training_size)
 
         self._fitted = fitted(self.height), fitted(self.width)
         self._artifact = artifact

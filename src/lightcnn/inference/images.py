@@ -94,7 +94,7 @@ class PicturePredictor(Predictor):
     def _decoded(self, item: tuple[str, Item]) -> tuple[str, Picture | DataError]:
         name, file = item
         if isinstance(file, np.ndarray):
-            self._check_shape(file[np.newaxis])
+            self._check(file[np.newaxis])
             return name, Picture(file, (self.width, self.height), grey=self.channels == 1)
         if self.channels not in (1, 3) or self.dtype != "uint8":
             raise DataError(
@@ -124,13 +124,15 @@ class PicturePredictor(Predictor):
         Raises:
             DataError: If the shape does not fit.
         """
-        self._check_shape(pictures)
+        self._check(pictures)
         return run_in_batches(self._artifact, pictures)
 
-    def _check_shape(self, pictures: NDArray[Any]) -> None:
+    def _check(self, pictures: NDArray[Any]) -> None:
         expected = (self.height, self.width, self.channels)
         if pictures.ndim != 4 or pictures.shape[1:] != expected:
             raise DataError(f"Expected pictures of shape (batch, {expected}). Received: {pictures.shape}")
+        if pictures.dtype.kind == "f" and not np.isfinite(pictures).all():
+            raise DataError("Expected pictures of finite numbers. Received: NaN or infinity")
 
     def files_in(self, folder: Path) -> list[Path]:
         """Lists the pictures in and below a folder, sorted.

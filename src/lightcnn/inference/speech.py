@@ -131,6 +131,8 @@ class SpeechPredictor(Predictor):
                 f"Received: {samples.dtype} {samples.shape}"
             )
         samples = samples.astype(np.float32, copy=False)
+        if not np.isfinite(samples).all():
+            raise DataError("Expected samples that are finite. Received: NaN or infinity")
         size = self._piece_size(len(samples)) if self._any_length else len(samples)
         if size == len(samples):
             return samples

@@ -11,14 +11,13 @@ from lightcnn.runtimes.checking import (
     ARTIFACT_FORMAT,
     FORMS,
     METADATA,
-    SUFFIXES,
     check_file,
     check_precision,
     check_runtime,
     has_runtime,
 )
 from lightcnn.runtimes.keras_models import keras_artifact, open_keras, served_model, weights_digest
-from lightcnn.runtimes.litert_files import litert_metadata, open_litert
+from lightcnn.runtimes.litert_files import open_litert
 from lightcnn.runtimes.onnx_files import open_onnx
 from lightcnn.runtimes.openvino_files import open_openvino
 
@@ -26,7 +25,6 @@ __all__ = [
     "ARTIFACT_FORMAT",
     "FORMS",
     "METADATA",
-    "SUFFIXES",
     "Artifact",
     "TensorInfo",
     "check_precision",
@@ -35,7 +33,6 @@ __all__ = [
     "keras_artifact",
     "num_processors",
     "open_artifact",
-    "read_artifact_metadata",
     "served_model",
     "weights_digest",
 ]
@@ -76,33 +73,3 @@ def open_artifact(path: Path | str, streams: int = 1) -> Artifact:
         return open_keras(path, streams)
     metadata, inputs, output, run = _OPENERS[path.suffix](path, streams)
     return Artifact(path, metadata, inputs, output, metadata["artifact"]["weights_digest"], streams, run)
-
-
-def read_artifact_metadata(path: Path | str) -> dict[str, Any]:
-    """Reads what an artifact says of itself.
-
-    Args:
-        path: As in `open_artifact`.
-
-    Returns:
-        The metadata of the model that was exported, and `artifact`: `format`, `form`, `quantize`, `lightcnn` (the
-        version that wrote it), `source_digest` (the `.keras` file's) and `weights_digest`. A `.keras` file has
-        no `artifact`.
-
-    Raises:
-        ModelFileError: As `open_artifact`.
-        MissingDependencyError: As `open_artifact`.
-
-    Example:
-    >>> read_artifact_metadata("digits.onnx")["artifact"]["form"]
-    'onnx'
-    """
-    path = Path(path)
-    check_file(path)
-    if path.suffix == ".tflite":
-        return litert_metadata(path)
-    if path.suffix == ".keras":
-        from lightcnn.models import read_metadata
-
-        return read_metadata(path)
-    return open_artifact(path).metadata

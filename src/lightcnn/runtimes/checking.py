@@ -13,7 +13,6 @@ __all__ = [
     "ARTIFACT_FORMAT",
     "FORMS",
     "METADATA",
-    "SUFFIXES",
     "check_file",
     "check_precision",
     "check_runtime",
@@ -31,14 +30,13 @@ _RUNTIMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ".xml": ("an OpenVINO model", ("openvino",), "lightcnn[openvino]"),
     ".keras": ("a Keras model", ("tensorflow", "jax", "torch"), "lightcnn[tensorflow]"),
 }
-SUFFIXES = tuple(_RUNTIMES)
 # form -> suffix of what is opened, the precisions that it has
 FORMS: dict[str, tuple[str, tuple[str | None, ...]]] = {
     "onnx": (".onnx", (None, "int8", "float16")),
     "litert": (".tflite", (None, "int8", "float16")),
     "openvino": (".xml", (None, "int8", "float16", "bfloat16")),
 }
-_KEYS = ("quantize", "source_digest", "weights_digest")  # of `artifact`, besides its format and who wrote it
+_KEYS = ("form", "quantize", "source_digest", "weights_digest")  # of `artifact`, besides its format and who wrote it
 
 
 def has_runtime(suffix: str) -> bool:
@@ -94,7 +92,7 @@ def parsed_metadata(path: Path, text: str | None) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
         version, writer = int(metadata["artifact"]["format"]), metadata["artifact"]["lightcnn"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{path} has damaged metadata: {error!r}. {again}") from error
     if version != ARTIFACT_FORMAT:
         raise ModelFileError(

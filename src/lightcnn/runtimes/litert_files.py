@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,22 @@ from lightcnn.errors import ModelFileError
 from lightcnn.runtimes.artifact import TensorInfo, num_processors, sizes
 from lightcnn.runtimes.checking import METADATA, damaged, parsed_metadata
 
-__all__ = ["litert_metadata", "open_litert"]
+__all__ = ["open_litert"]
+
+_LARGEST_METADATA = 1 << 24  # a few bytes can claim to unpack to gigabytes
 
 
-def litert_metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, Any]:
     """Reads what a file says of itself: a zip archive behind the model, as all metadata of such files."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return parsed_metadata(path, archive.read(f"{METADATA}.json").decode())
+            name = f"{METADATA}.json"
+            if archive.getinfo(name).file_size > _LARGEST_METADATA:
+                raise ModelFileError(f"{path} has metadata of more than {_LARGEST_METADATA:,} bytes. Export it again.")
+            return parsed_metadata(path, archive.read(name).decode())
     except KeyError:
         return parsed_metadata(path, None)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, ModelFileError):
             raise
         if path.read_bytes()[4:8] == b"TFL3":
@@ -37,7 +43,7 @@ def litert_metadata(path: Path) -> dict[str, Any]:
 
 def open_litert(path: Path, streams: int) -> Any:
     """Opens a `.tflite` file: what it says of itself, what it takes and gives, and the function that runs it."""
-    metadata = litert_metadata(path)
+    metadata = _metadata(path)
     from ai_edge_litert.interpreter import Interpreter
 
     content, threads = path.read_bytes(), 1 if streams > 1 else num_processors()
@@ -65,6 +71,7 @@ def open_litert(path: Path, streams: int) -> Any:
         if not hasattr(own, "interpreter"):
             own.interpreter, own.shapes = new(), None
         if own.shapes != shapes:
+            own.shapes = None  # until these have their memory
             for one, shape in zip(given, shapes, strict=True):
                 own.interpreter.resize_tensor_input(one["index"], shape)
             own.interpreter.allocate_tensors()

@@ -26,9 +26,9 @@ def open_openvino(path: Path, streams: int) -> Any:
     core = openvino.Core()
     try:
         model = core.read_model(path)
+        text = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else None
     except Exception as error:
         raise damaged(path, error) from error
-    text = model.get_rt_info(METADATA).astype(str) if model.has_rt_info(METADATA) else None
     metadata = parsed_metadata(path, text)
     if metadata.get("weights_file_digest") != file_digest(weights):
         raise ModelFileError(f"{weights} is damaged, or belongs to another model than {path}. Copy the folder again.")
@@ -37,7 +37,10 @@ def open_openvino(path: Path, streams: int) -> Any:
     )
     # Without it OpenVINO computes in bfloat16 where the processor can, past the tolerance of float32.
     precision = "bf16" if metadata["artifact"].get("quantize") == "bfloat16" else "f32"
-    compiled = core.compile_model(model, "CPU", {**hint, "INFERENCE_PRECISION_HINT": precision})
+    try:
+        compiled = core.compile_model(model, "CPU", {**hint, "INFERENCE_PRECISION_HINT": precision})
+    except RuntimeError as error:
+        raise damaged(path, error) from error
     inputs, outputs = (
         tuple(
             TensorInfo(
