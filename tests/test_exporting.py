@@ -681,6 +681,22 @@ def test_a_full_disk_is_named_though_openvino_does_not_say_so(model_file, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_openvinos_folder_comes_back_if_the_new_one_cannot_take_its_place(model_file, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    path = export(model_file, tmp_path / "model", "openvino").path
+    before, real = path.read_bytes(), exporting.os.replace
+
+    def replace(source, target):
+        if Path(source).name == "artifact":
+            raise OSError(errno.EIO, "broken")
+        real(source, target)
+
+    monkeypatch.setattr(exporting.os, "replace", replace)
+    with pytest.raises(StorageError, match="broken"):
+        export(model_file, tmp_path / "model", "openvino", "float16")
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("quantize", [None, "bfloat16"])
 def test_openvino_is_a_folder(model_file, digits, tmp_path, quantize):
     pytest.importorskip("openvino")

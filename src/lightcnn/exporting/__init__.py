@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
@@ -193,11 +194,15 @@ def _put_in_place(written: Path, target: Path, form: str) -> None:
     # A folder cannot be renamed over another one that has files, so that one is moved away first. Another process may
     # put its own there in between; its is as good as this one, and the last stays.
     for attempt in range(100):
+        old = written.parent.with_name(f"old-{attempt}")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(target, old)  # noqa: PTH105
         try:
             os.replace(written.parent, target)  # noqa: PTH105
             return
-        except OSError:
-            if attempt == 99 or not target.is_dir():
+        except BaseException as error:
+            if old.exists() and not target.exists():
+                os.replace(old, target)  # noqa: PTH105
+            taken = isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if attempt == 99 or not taken:
                 raise
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(target, written.parent.with_name(f"old-{attempt}"))  # noqa: PTH105
