@@ -214,7 +214,7 @@ def test_arrays_give_rows_as_files_do(grey, pictures):
     "wrong", [np.zeros((28, 28, 1)), np.zeros((2, 14, 28, 1)), np.full((2, 28, 28, 1), np.nan), [None], [3]]
 )
 def test_what_is_no_file_and_no_picture_is_refused(grey, wrong):
-    with pytest.raises(DataError, match=r"Expected (pictures|files or arrays).*Received"):
+    with pytest.raises(DataError, match=r"Expected (pictures of (shape|finite)|files or arrays).*Received"):
         list(grey.predict(wrong))
 
 

@@ -197,7 +197,10 @@ def with_metadata(source, target, text):
         ("[]", "damaged metadata"),
         (json.dumps(METADATA), "damaged metadata"),
         (json.dumps({**METADATA, "artifact": {"format": 2, "lightcnn": "9.0"}}), r"lightcnn 9\.0.*Received: 2"),
-        (json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}), "it lacks form, quantize"),
+        (
+            json.dumps({**METADATA, "artifact": {"format": 1, "lightcnn": "0.1.0"}}),
+            "it lacks form, quantize, source_digest",
+        ),
         ('{"artifact": {"format": 1e999, "lightcnn": ""}}', "damaged metadata"),
         ('{"artifact":' * 100_000, "damaged metadata"),
     ],
