@@ -4,6 +4,9 @@
 
 With several recipes, they alternate: seed 1 of each, then seed 2 of each, so that a noisy machine is noisy for all.
 The seconds are those of `metrics.json`: building the graph, training and validation, until the last epoch ends.
+Runs that `--keep` finds finished in its folder are not trained again, so one process a core may train some seeds before
+this reports them all. A recipe that mirrors pictures in training is measured with mirrored views besides: the product of
+what the model gives a picture and its mirror image, which is the sum of their logits.
 """
 
 import argparse
@@ -11,9 +14,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import numpy as np
 from record import record
 
 
@@ -35,13 +38,12 @@ def main():
                 command = [sys.executable, "-m", "lightcnn", "train", recipe, "--seed", seed, "--run-dir", str(run)]
                 command += [part for setting in arguments.set for part in ("--set", setting)]
                 command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
-                start = time.perf_counter()
-                subprocess.run(command, check=True)
-                wall = time.perf_counter() - start
+                if not (run / "metrics.json").exists():
+                    subprocess.run(command, check=True)
                 metrics = json.loads((run / "metrics.json").read_text())
                 environment = json.loads((run / "environment.json").read_text())
                 environment |= json.loads((run / "recipe.json").read_text())
-                results[recipe].append((metrics, environment, wall))
+                results[recipe].append((metrics, environment, mirrored_accuracy(run, arguments.data_dir)))
 
     for recipe, runs in results.items():
         environment = runs[0][1]
@@ -51,10 +53,28 @@ def main():
             ("test loss", "nats"): [metrics["test"]["loss"] for metrics, _, _ in runs],
             ("validation accuracy", "%"): [100 * metrics["validation"]["accuracy"] for metrics, _, _ in runs],
             ("training time", "s"): [metrics["train_seconds"] for metrics, _, _ in runs],
-            ("time of the whole command", "s"): [wall for _, _, wall in runs],
         }
+        if None not in (mirrored := [accuracy for _, _, accuracy in runs]):
+            figures["test accuracy with mirrored views", "%"] = mirrored
         for (figure, unit), values in figures.items():
             record("accuracy", name, figure, unit, values, environment["precision"])
+
+
+def mirrored_accuracy(folder, data_dir):
+    """Returns the test accuracy of pictures together with their mirror images, in %, if the recipe mirrors."""
+    from lightcnn.inference import Predictor
+    from lightcnn.metrics import accuracy
+    from lightcnn.runs import Run, load_data
+
+    run = Run.open(folder)
+    if not run.recipe.flip:
+        return None
+    predictor, test = Predictor.load(folder), load_data(run.recipe, data_dir, skip_bad_files=False).split("test")
+    both = [
+        predictor.predict_arrays(pictures) * predictor.predict_arrays(pictures[:, :, ::-1])
+        for pictures in (test.take(slice(start, start + 256)) for start in range(0, len(test), 256))
+    ]
+    return 100 * accuracy(np.concatenate(both), test.labels)
 
 
 if __name__ == "__main__":
