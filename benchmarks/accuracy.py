@@ -5,8 +5,8 @@
 With several recipes, they alternate: seed 1 of each, then seed 2 of each, so that a noisy machine is noisy for all.
 The seconds are those of `metrics.json`: building the graph, training and validation, until the last epoch ends.
 Runs that `--keep` finds finished in its folder are not trained again, so one process a core may train some seeds before
-this reports them all. A recipe that mirrors pictures in training is measured with mirrored views besides: the product of
-what the model gives a picture and its mirror image, which is the sum of their logits.
+this reports them all. A recipe that mirrors pictures in training is measured with mirrored views besides: the product
+of what the model gives a picture and its mirror image, which is the sum of their logits.
 """
 
 import argparse

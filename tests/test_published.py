@@ -23,8 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightcnn.datasets import published
-from lightcnn.datasets.published import array_digest, cifar10, mnist, read_npz
+from lightcnn.datasets.published import array_digest, cifar10, cifar10_files, downloading, mnist, mnist_files, read_npz
 from lightcnn.errors import DataError, DigestError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -411,9 +410,9 @@ class Host:
 def host(monkeypatch):
     host = Host()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(published, "_MNIST_URL", f"{host.url}/mnist.npz")
-    monkeypatch.setattr(published, "_CIFAR10_URL", f"{host.url}/cifar-10-python.tar.gz")
-    monkeypatch.setattr(published, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(mnist_files, "_MNIST_URL", f"{host.url}/mnist.npz")
+    monkeypatch.setattr(cifar10_files, "_CIFAR10_URL", f"{host.url}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(downloading, "CONNECT_TIMEOUT_S", 0.5)
     thread = threading.Thread(target=host.server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield host
@@ -429,8 +428,8 @@ def nobody_listens(monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(published, "_MNIST_URL", f"{url}/mnist.npz")
-    monkeypatch.setattr(published, "_CIFAR10_URL", f"{url}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(mnist_files, "_MNIST_URL", f"{url}/mnist.npz")
+    monkeypatch.setattr(cifar10_files, "_CIFAR10_URL", f"{url}/cifar-10-python.tar.gz")
 
 
 class Pip:
@@ -491,7 +490,7 @@ def test_a_damaged_file_in_keras_cache_is_named(keras_datasets, nobody_listens):
 
 def test_mnist_is_downloaded_into_keras_cache_once(mnist_folder, digits, host, pip, monkeypatch):
     host.content = (mnist_folder / "mnist.npz").read_bytes()
-    monkeypatch.setattr(published, "_MNIST_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+    monkeypatch.setattr(mnist_files, "_MNIST_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
     for _ in range(2):
         arrays, _, source = mnist()
         assert_same(arrays, digits)
@@ -637,7 +636,7 @@ def synthetic(tmp_path_factory):
 @pytest.fixture
 def believed(synthetic, monkeypatch):
     """Takes the synthetic pictures for CIFAR-10."""
-    monkeypatch.setattr(published, "_CIFAR10_BATCH_SHA256", tuple(synthetic.digests))
+    monkeypatch.setattr(cifar10_files, "_CIFAR10_BATCH_SHA256", tuple(synthetic.digests))
     return synthetic
 
 
@@ -679,7 +678,7 @@ def test_cifar10_is_downloaded_to_where_keras_looks(believed, host, monkeypatch)
     with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
         tar.add(believed.python, "cifar-10-batches-py")
     host.content = archive.getvalue()
-    monkeypatch.setattr(published, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+    monkeypatch.setattr(cifar10_files, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
     arrays, _, source = cifar10()
     assert_same(arrays, believed.arrays)
     keras = Path(os.environ["KERAS_HOME"]) / "datasets"
@@ -795,7 +794,7 @@ def test_a_truncated_python_batch_is_named(synthetic, tmp_path, size):
 def cifar10_from_npz(monkeypatch, folder: Path, arrays):
     """Loads `arrays` as `folder`'s cifar10.npz, without writing 180 MB."""
     (folder / "cifar10.npz").touch()
-    monkeypatch.setattr(published, "read_npz", lambda path: dict(arrays))
+    monkeypatch.setattr(cifar10_files, "read_npz", lambda path: dict(arrays))
     return cifar10(folder)
 
 

@@ -418,6 +418,13 @@ def test_a_model_of_another_shape_is_named(tmp_path):
         Predictor.load(tmp_path / "other.keras")
 
 
+def test_a_model_that_hears_another_length_is_named():
+    inputs = keras.Input((RATE // 2,))
+    model = keras.Model(inputs, keras.ops.mean(inputs, axis=1))
+    with pytest.raises(ModelFileError, match=r"Received: 8000 samples, window_samples=16000"):
+        predictor_of(model, METADATA)
+
+
 def test_a_model_for_another_task_is_named(any_length, tmp_path):
     save_model(any_length.model, tmp_path / "music.keras", {**METADATA, "task": "music"})
     with pytest.raises(

@@ -161,8 +161,40 @@ class ASoftmaxLoss(keras.losses.Loss):
         return _cross_entropy(labels, ops.where(is_own, y_pred[..., 1], y_pred[..., 0]))
 
 
+class _MarginSoftmaxLoss(keras.losses.Loss):
+    """Cross entropy of `scale * cosine`; what the own class gets instead of its cosine is `with_margin`'s."""
+
+    largest_margin: float
+
+    def __init__(self, scale, margin, label_smoothing, name, **kwargs):
+        _check_scale(scale)
+        _check_in_range("margin", margin, 0, self.largest_margin)
+        _check_in_range("label_smoothing", label_smoothing, 0, 0.99)
+        super().__init__(name=name, **kwargs)
+        self.scale = scale
+        self.margin = margin
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        labels = _class_indices(y_true)
+        is_own = ops.one_hot(labels, y_pred.shape[-1], dtype="bool")
+        logits = self.scale * ops.where(is_own, self.with_margin(y_pred), y_pred)
+        return _cross_entropy(labels, logits, self.label_smoothing)
+
+    def with_margin(self, cosines):
+        raise NotImplementedError
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "margin": self.margin,
+            "label_smoothing": self.label_smoothing,
+        }
+
+
 @keras.saving.register_keras_serializable(package="lightcnn")
-class AMSoftmaxLoss(keras.losses.Loss):
+class AMSoftmaxLoss(_MarginSoftmaxLoss):
     """Cross entropy of `scale * cosine`, from which the own class must give up a margin (AM-softmax).
 
     The defaults are NII's for two classes of speech. For faces, the paper has a margin of 0.35 and a scale of 30.
@@ -181,31 +213,17 @@ class AMSoftmaxLoss(keras.losses.Loss):
     True
     """
 
+    largest_margin = 2
+
     def __init__(self, scale=20.0, margin=0.9, label_smoothing=0.0, name="am_softmax_loss", **kwargs):
-        _check_scale(scale)
-        _check_in_range("margin", margin, 0, 2)
-        _check_in_range("label_smoothing", label_smoothing, 0, 0.99)
-        super().__init__(name=name, **kwargs)
-        self.scale = scale
-        self.margin = margin
-        self.label_smoothing = label_smoothing
+        super().__init__(scale, margin, label_smoothing, name, **kwargs)
 
-    def call(self, y_true, y_pred):
-        labels = _class_indices(y_true)
-        own = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
-        return _cross_entropy(labels, self.scale * (y_pred - self.margin * own), self.label_smoothing)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "margin": self.margin,
-            "label_smoothing": self.label_smoothing,
-        }
+    def with_margin(self, cosines):
+        return cosines - self.margin
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")
-class ArcSoftmaxLoss(keras.losses.Loss):
+class ArcSoftmaxLoss(_MarginSoftmaxLoss):
     """Cross entropy of `scale * cosine`, in which the angle to the own class counts as larger by a margin (ArcFace).
 
     The own class gets `cos(angle + margin)`. Beyond an angle of pi - margin, where that would rise again, it gets
@@ -226,32 +244,17 @@ class ArcSoftmaxLoss(keras.losses.Loss):
     True
     """
 
+    largest_margin = 1.5
+
     def __init__(self, scale=64.0, margin=0.5, label_smoothing=0.0, name="arc_softmax_loss", **kwargs):
-        _check_scale(scale)
-        _check_in_range("margin", margin, 0, 1.5)
-        _check_in_range("label_smoothing", label_smoothing, 0, 0.99)
-        super().__init__(name=name, **kwargs)
-        self.scale = scale
-        self.margin = margin
-        self.label_smoothing = label_smoothing
+        super().__init__(scale, margin, label_smoothing, name, **kwargs)
 
-    def call(self, y_true, y_pred):
-        labels = _class_indices(y_true)
+    def with_margin(self, cosines):
         # The gradient of a root is infinite at 0, so the sine stops short of it.
-        sines = ops.sqrt(ops.maximum(1.0 - ops.square(y_pred), 1e-12))
-        turned = y_pred * math.cos(self.margin) - sines * math.sin(self.margin)
-        lowered = y_pred - self.margin * math.sin(self.margin)
-        with_margin = ops.where(y_pred > -math.cos(self.margin), turned, lowered)
-        is_own = ops.one_hot(labels, y_pred.shape[-1], dtype="bool")
-        return _cross_entropy(labels, self.scale * ops.where(is_own, with_margin, y_pred), self.label_smoothing)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "margin": self.margin,
-            "label_smoothing": self.label_smoothing,
-        }
+        sines = ops.sqrt(ops.maximum(1.0 - ops.square(cosines), 1e-12))
+        turned = cosines * math.cos(self.margin) - sines * math.sin(self.margin)
+        lowered = cosines - self.margin * math.sin(self.margin)
+        return ops.where(cosines > -math.cos(self.margin), turned, lowered)
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")

@@ -79,7 +79,7 @@ class PicturePredictor(Predictor):
 
         def compute(decoded: list[tuple[str, Picture | DataError]]) -> Iterator[dict[str, Any]]:
             pictures = [one.pixels for _, one in decoded if not isinstance(one, DataError)]
-            probabilities = iter(self.predict_arrays(np.stack(pictures)) if pictures else ())
+            probabilities = iter(run_in_batches(self._artifact, np.stack(pictures)) if pictures else ())
             return iter(
                 [
                     {"file": file, "error": str(one)}

@@ -60,6 +60,11 @@ class SpeechPredictor(Predictor):
                 "Expected a model from samples (batch, samples), maybe with lengths (batch,), to scores (batch,). "
                 f"Received: input {', '.join(map(str, shapes))}, output {artifact.output.shape}"
             )
+        if shapes[0][1] not in (None, self.window_samples):
+            raise ModelFileError(
+                "Expected a model that hears as many samples as its metadata say. "
+                f"Received: {shapes[0][1]} samples, window_samples={self.window_samples}"
+            )
         self.metadata = metadata
         calibration = metadata.get("calibration")
         self.calibration = None if calibration is None else Calibration.from_json(calibration)
