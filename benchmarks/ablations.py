@@ -23,7 +23,7 @@ class Extras:
     """What is no setting of a recipe."""
 
     nesterov: bool = False
-    warmup: float = 0.3
+    triangle: bool = False
     norm_epsilon: float = 1e-3
     norm_bias_rate: float = 1.0
     identity: bool = False
@@ -34,6 +34,7 @@ class Extras:
     lookahead: bool = False
     norm_scale: bool = True
     whitening: bool = False
+    whitening_bias: bool = False
     pooling: bool = False
 
 
@@ -48,7 +49,7 @@ TRICKS = {
     "logits / 9": {"logits_scale": 1 / 9},
     "no label smoothing": {"label_smoothing": 0.0},
     "label smoothing 0.2": {"label_smoothing": 0.2},
-    "peak at 23 % of the steps": {"warmup": 0.23},
+    "learning rate from 0.2 to 1 at 23 % to 0.07": {"triangle": True},
     "lookahead every 5 steps": {"lookahead": True},
     "average of weights (0.99)": {"average": 0.99},
     "alternating mirror images": {"flip": False, "alternating": True},
@@ -64,6 +65,7 @@ LAYERS = {
     "baseline": {},
     "batch norm without scale": {"norm_scale": False},
     "frozen whitening of 2 x 2 pixels in front": {"whitening": True},
+    "the same with a bias that learns": {"whitening": True, "whitening_bias": True},
     "mean over the last picture instead of flattening": {"pooling": True},
 }
 
@@ -100,7 +102,7 @@ def main():
             results.append(train(replace(baseline, **changes, seed=seed), extras, data))
             print(f"{name}, seed {seed}: {results[-1]}", file=sys.stderr, flush=True)
         configuration = " ".join([f"{arguments.dataset}: {name}, {arguments.epochs} epochs", *arguments.set])
-        for figure in ("validation accuracy", "with mirror images", "training accuracy"):
+        for figure in results[0]:
             record("ablations", configuration, figure, "%", [one[figure] for one in results], baseline.precision)
 
 
@@ -128,13 +130,20 @@ def train(recipe, extras, data):
         optimizer.finalize_variable_values(model.trainable_variables)
     held_out = data.validation
     pictures = held_out.take(slice(None)).astype(np.float32)
-    logits = model.predict(pictures, batch_size=256, verbose=0)
-    mirrored = logits + model.predict(pictures[:, :, ::-1], batch_size=256, verbose=0)
-    return {
-        "validation accuracy": 100 * float(np.mean(logits.argmax(1) == held_out.labels)),
-        "with mirror images": 100 * float(np.mean(mirrored.argmax(1) == held_out.labels)),
-        "training accuracy": 100 * history.history["accuracy"][-1],
+    around = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    # as airbench: the picture in its place weighs half, shifted by a pixel to either corner a quarter each
+    views = [(0.5, pictures), (0.25, around[:, :-2, :-2]), (0.25, around[:, 2:, 2:])]
+    plain, mirrored = (
+        [weight * model.predict(view[:, :, ::side], batch_size=256, verbose=0) for weight, view in views]
+        for side in (1, -1)
+    )
+    logits = {
+        "validation accuracy": plain[0],
+        "with mirror images": plain[0] + mirrored[0],
+        "with six views": sum(plain) + sum(mirrored),
     }
+    accuracies = {name: 100 * float(np.mean(one.argmax(1) == held_out.labels)) for name, one in logits.items()}
+    return {**accuracies, "training accuracy": 100 * history.history["accuracy"][-1]}
 
 
 def with_extras(model, extras, split):
@@ -143,7 +152,7 @@ def with_extras(model, extras, split):
     if extras.pooling or not extras.norm_scale:
         model = keras.models.clone_model(model, clone_function=lambda layer: changed(layer, extras))
     if extras.whitening:
-        model = whitened(model, split.take(slice(0, 5000)).astype(np.float32))
+        model = whitened(model, split.take(slice(0, 5000)).astype(np.float32), extras.whitening_bias)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.epsilon = extras.norm_epsilon
@@ -173,7 +182,7 @@ def changed(layer, extras):
     return type(layer).from_config(config)
 
 
-def whitened(model, pictures):
+def whitened(model, pictures, bias):
     """Returns the network behind a frozen convolution whose outputs are uncorrelated over all pieces of 2 x 2 pixels.
 
     MFM between a filter and its negative would throw the sign away, so the filters stand alone.
@@ -186,9 +195,10 @@ def whitened(model, pictures):
     pieces = np.moveaxis(pieces, 3, -1).reshape(-1, 4 * pictures.shape[-1])
     values, vectors = np.linalg.eigh(np.cov(pieces, rowvar=False))
     kernel = (vectors / np.sqrt(values + 5e-4)).reshape(2, 2, pictures.shape[-1], -1)
-    whitening = keras.layers.Conv2D(kernel.shape[-1], 2, padding="same", use_bias=False, trainable=False)
+    whitening = keras.layers.Conv2D(kernel.shape[-1], 2, padding="same", use_bias=bias)
     x = whitening(scaling(inputs))
-    whitening.set_weights([kernel])
+    whitening.kernel.assign(kernel)
+    whitening.kernel.trainable = False
     first = model.get_layer("conv_1")  # it gets other channels, so a new one is built
     behind = model.layers[model.layers.index(first) + 1 :]
     for layer in (type(first).from_config(first.get_config()), *behind):
@@ -197,11 +207,11 @@ def whitened(model, pictures):
 
 
 def make_optimizer(recipe, extras, steps):
-    from lightcnn.schedules import OneCycle
     from lightcnn.training import fitting
 
     optimizer = fitting._optimizer(recipe, steps)
-    optimizer.learning_rate = OneCycle(recipe.learning_rate, steps * recipe.epochs, warmup_fraction=extras.warmup)
+    if extras.triangle:
+        optimizer.learning_rate = triangle(recipe.learning_rate, steps * recipe.epochs)
     if extras.nesterov:
         optimizer.nesterov = True
     if extras.average:
@@ -215,6 +225,20 @@ def make_optimizer(recipe, extras, steps):
 
         optimizer.update_step = faster
     return optimizer
+
+
+def triangle(peak, steps):
+    """Returns airbench's learning rate: from 0.2 of the peak to the peak at 23 % of the steps, and down to 0.07."""
+    import keras
+    from keras import ops
+
+    class Triangle(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            progress = ops.cast(step, "float32") / steps
+            rise, fall = 0.2 + 0.8 * progress / 0.23, 0.07 + 0.93 * (1 - progress) / 0.77
+            return peak * ops.minimum(rise, fall)
+
+    return Triangle()
 
 
 def lookahead_callback(total):
