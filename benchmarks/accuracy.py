@@ -3,17 +3,19 @@
     python benchmarks/accuracy.py mnist cifar10 --seeds 1,2,3 --data-dir FOLDER
 
 With several recipes, they alternate: seed 1 of each, then seed 2 of each, so that a noisy machine is noisy for all.
-The seconds are those of `metrics.json`: building the graph, training and validation, until the last epoch ends.
-Runs that `--keep` finds finished in its folder are not trained again, so one process a core may train some seeds before
-this reports them all. A recipe that mirrors pictures in training is measured with mirrored views besides: the product
-of what the model gives a picture and its mirror image, which is the sum of their logits.
+The seconds are those of `metrics.json`, from the first step, which traces the graph, until the last epoch ends.
+
+Runs that `--keep` has in its folder already are not trained again but gone on with or only reported, without their
+times: so one process a core can train some seeds, and one that was stopped can go on. A recipe that mirrors pictures in
+training is measured with mirrored views besides: the product of what the model gives a picture and its mirror image,
+which is the sum of their logits.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,47 +31,65 @@ def main():
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     arguments = parser.parse_args()
 
+    from lightcnn.recipes import get_recipe
+    from lightcnn.runs import Run, parse_settings
+    from lightcnn.training.networks import resolve
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         results = {recipe: [] for recipe in arguments.recipes}
         for seed in arguments.seeds.split(","):
             for recipe in arguments.recipes:
-                run = folder / f"{recipe}-{seed}"
-                command = [sys.executable, "-m", "lightcnn", "train", recipe, "--seed", seed, "--run-dir", str(run)]
+                path = folder / f"{recipe}-{seed}"
+                known = path.exists()
+                command = [sys.executable, "-m", "lightcnn", "train", recipe, "--seed", seed, "--run-dir", str(path)]
                 command += [part for setting in arguments.set for part in ("--set", setting)]
                 command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
-                if not (run / "metrics.json").exists():
+                command += ["--resume"] * known
+                start = time.perf_counter()
+                if not (path / "metrics.json").exists():
                     subprocess.run(command, check=True)
-                metrics = json.loads((run / "metrics.json").read_text())
-                environment = json.loads((run / "environment.json").read_text())
-                environment |= json.loads((run / "recipe.json").read_text())
-                results[recipe].append((metrics, environment, mirrored_accuracy(run, arguments.data_dir)))
+                wall = time.perf_counter() - start
+                run = Run.open(path)
+                expected = resolve(get_recipe(recipe, **{**parse_settings(arguments.set), "seed": int(seed)}))
+                if run.recipe != expected or "test" not in run.metrics:
+                    raise SystemExit(f"{path} is another training than {expected}")
+                results[recipe].append(figures_of(run, None if known else wall, arguments.data_dir))
 
-    for recipe, runs in results.items():
-        environment = runs[0][1]
-        name = " ".join([recipe, f"on {environment['data']['name']}", *arguments.set])
-        figures = {
-            ("test accuracy", "%"): [100 * metrics["test"]["accuracy"] for metrics, _, _ in runs],
-            ("test loss", "nats"): [metrics["test"]["loss"] for metrics, _, _ in runs],
-            ("validation accuracy", "%"): [100 * metrics["validation"]["accuracy"] for metrics, _, _ in runs],
-            ("training time", "s"): [metrics["train_seconds"] for metrics, _, _ in runs],
-        }
-        if None not in (mirrored := [accuracy for _, _, accuracy in runs]):
-            figures["test accuracy with mirrored views", "%"] = mirrored
-        for (figure, unit), values in figures.items():
-            record("accuracy", name, figure, unit, values, environment["precision"])
+        for recipe, rows in results.items():
+            run = Run.open(folder / f"{recipe}-{arguments.seeds.split(',')[0]}")
+            name = " ".join([recipe, f"on {run.environment['data']['name']}", *arguments.set])
+            for figure, unit in rows[0]:
+                if all((figure, unit) in row for row in rows):
+                    values = [row[figure, unit] for row in rows]
+                    record("accuracy", name, figure, unit, values, run.recipe.precision, run.environment)
 
 
-def mirrored_accuracy(folder, data_dir):
-    """Returns the test accuracy of pictures together with their mirror images, in %, if the recipe mirrors."""
+def figures_of(run, wall, data_dir):
+    """Returns what is recorded of a run; no times of one that this process did not train alone."""
+    metrics = run.metrics
+    figures = {
+        ("test accuracy", "%"): 100 * metrics["test"]["accuracy"],
+        ("test loss", "nats"): metrics["test"]["loss"],
+        ("validation accuracy", "%"): 100 * metrics["validation"]["accuracy"],
+        ("parameters", ""): metrics["parameters"],
+    }
+    if run.recipe.flip:
+        figures["test accuracy with mirrored views", "%"] = mirrored_accuracy(run, data_dir)
+    if wall is not None:
+        figures["training time", "s"] = metrics["train_seconds"]
+        figures["time of the whole command", "s"] = wall
+    return figures
+
+
+def mirrored_accuracy(run, data_dir):
+    """Returns the test accuracy of pictures together with their mirror images, in %."""
     from lightcnn.inference import Predictor
     from lightcnn.metrics import accuracy
-    from lightcnn.runs import Run, load_data
+    from lightcnn.runs import load_data
 
-    run = Run.open(folder)
-    if not run.recipe.flip:
-        return None
-    predictor, test = Predictor.load(folder), load_data(run.recipe, data_dir, skip_bad_files=False).split("test")
+    predictor = Predictor.load(run.folder)
+    test = load_data(run.recipe, data_dir, skip_bad_files=False).split("test")
     both = [
         predictor.predict_arrays(pictures) * predictor.predict_arrays(pictures[:, :, ::-1])
         for pictures in (test.take(slice(start, start + 256)) for start in range(0, len(test), 256))

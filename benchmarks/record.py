@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 import statistics
+import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -26,9 +27,26 @@ def _without_folders(arguments):
     return kept
 
 
-def record(benchmark, configuration, figure, unit, values, precision=""):
-    """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition."""
-    environment = describe_environment()
+def commit():
+    """Returns the commit that is measured, with `.changed` if files were changed since; nothing outside of git."""
+    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--abbrev=9", "--exclude=*"]
+    described = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    changed = subprocess.run(
+        ["git", "-C", str(RESULTS.parents[1]), "status", "--porcelain", "--", "src", "benchmarks/*.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return described and f"+{described}{'.changed' if changed else ''}"
+
+
+def record(benchmark, configuration, figure, unit, values, precision="", environment=None, threads=None):
+    """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition.
+
+    `environment` is that of the measured process, None for this one's; `threads` are what it was left to use.
+    """
+    environment = environment or describe_environment()
+    versions = {**environment["versions"], "lightcnn": environment["versions"]["lightcnn"] + commit()}
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_folders(sys.argv[1:])])
     row = {
         "date": date.today().isoformat(),
@@ -40,9 +58,9 @@ def record(benchmark, configuration, figure, unit, values, precision=""):
         "std": f"{statistics.stdev(values):.3g}" if len(values) > 1 else "",
         "n": len(values),
         "processor": environment["processor"],
-        "threads": environment["threads"],
+        "threads": threads or environment["threads"],
         "precision": precision,
-        "versions": " ".join(f"{name}={version}" for name, version in environment["versions"].items()),
+        "versions": " ".join(f"{name}={version}" for name, version in versions.items()),
         "command": command,
     }
     print(json.dumps({**row, "values": list(values)}), flush=True)

@@ -1,5 +1,7 @@
 """The Max-Feature-Map family: the one idea that every network here is built from."""
 
+from functools import reduce
+
 import keras
 from keras import ops
 
@@ -20,9 +22,9 @@ def _maximum(first, second):
 
 
 def _maximum_and_median(first, second, third):
-    larger = ops.where(first >= second, first, second)
+    larger = _maximum(first, second)
     smaller = ops.where(first >= second, second, first)
-    maximum = ops.where(larger >= third, larger, third)
+    maximum = _maximum(larger, third)
     median = ops.where(larger >= third, ops.where(smaller >= third, smaller, third), larger)
     return ops.concatenate([maximum, median], axis=-1)
 
@@ -407,11 +409,7 @@ class Maxout(keras.layers.Layer):
         return tuple(shape)
 
     def call(self, inputs):
-        groups = ops.split(inputs, inputs.shape[self.axis] // self.num_units, axis=self.axis)
-        largest = groups[0]
-        for group in groups[1:]:
-            largest = ops.where(largest >= group, largest, group)
-        return largest
+        return reduce(_maximum, ops.split(inputs, inputs.shape[self.axis] // self.num_units, axis=self.axis))
 
     def get_config(self):
         return {**super().get_config(), "num_units": self.num_units, "axis": self.axis}
