@@ -2,7 +2,8 @@
 
     python benchmarks/backends.py --seeds 1,2,3
 
-Needs TensorFlow, JAX and PyTorch. The times include the compilation of the graphs.
+All in float32, and TensorFlow in bfloat16 besides, which recipes choose there. Needs TensorFlow, JAX and PyTorch. The
+times include the compilation of the graphs.
 """
 
 import argparse
@@ -17,44 +18,38 @@ from pathlib import Path
 
 from record import record
 
-BACKENDS = ("tensorflow", "jax", "torch")
+WAYS = (("tensorflow", "float32"), ("jax", "float32"), ("torch", "float32"), ("tensorflow", "bfloat16"))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--data-dir")
-    parser.add_argument("--precision", default="auto")
     arguments = parser.parse_args()
     from lightcnn.recipes import get_recipe
 
     epochs = max(1, round(get_recipe("mnist").epochs / 5))
-    settings = [f"epochs={epochs}", f"precision={arguments.precision}"]
-    results = {backend: [] for backend in BACKENDS}
+    results = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as temporary:
         for seed in arguments.seeds.split(","):
-            for backend, runs in results.items():
-                run = Path(temporary) / f"{backend}-{seed}"
+            for (backend, precision), runs in results.items():
+                run = Path(temporary) / f"{backend}-{precision}-{seed}"
                 command = [sys.executable, "-m", "lightcnn", "train", "mnist", "--seed", seed, "--run-dir", str(run)]
-                command += [part for setting in settings for part in ("--set", setting)]
+                command += ["--set", f"epochs={epochs}", "--set", f"precision={precision}"]
                 command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
                 subprocess.run([*command, "--quiet"], check=True, env={**os.environ, "KERAS_BACKEND": backend})
-                precision = json.loads((run / "recipe.json").read_text())["precision"]
-                runs.append((json.loads((run / "metrics.json").read_text()), precision))
-    accuracies = {}
-    for backend, runs in results.items():
-        name, precision = f"mnist, {epochs} epochs, {backend}", runs[0][1]
-        accuracies[backend] = [100 * metrics["test"]["accuracy"] for metrics, _ in runs]
-        record("backends", name, "test accuracy", "%", accuracies[backend], precision)
-        record("backends", name, "training time", "s", [metrics["train_seconds"] for metrics, _ in runs], precision)
-    first = accuracies["tensorflow"]
-    for backend, values in accuracies.items():
-        if backend != "tensorflow" and len(values) > 1:
+                runs.append(json.loads((run / "metrics.json").read_text()))
+    accuracies = {way: [100 * metrics["test"]["accuracy"] for metrics in runs] for way, runs in results.items()}
+    first = accuracies[WAYS[0]]
+    for (backend, precision), values in accuracies.items():
+        name = f"mnist, {epochs} epochs, {backend}"
+        seconds = [metrics["train_seconds"] for metrics in results[backend, precision]]
+        record("backends", name, "test accuracy", "%", values, precision)
+        record("backends", name, "training time", "s", seconds, precision)
+        if values is not first and len(values) > 1:
             error = math.sqrt((statistics.variance(values) + statistics.variance(first)) / len(values))
             apart = (statistics.fmean(values) - statistics.fmean(first)) / error
-            record(
-                "backends", f"mnist, {epochs} epochs, {backend} - tensorflow", "difference", "standard errors", [apart]
-            )
+            record("backends", f"{name} - tensorflow in float32", "difference", "standard errors", [apart], precision)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
     python benchmarks/throughput.py
 
 Each way runs in a process of its own; they alternate, `--repeats` times. One process trains on 40 batches of random
-pictures after 4 to warm up, and reports the best of 3 passes in images per second. PyTorch has channels-last tensors,
-in float32 or with bfloat16 autocast (it needs torch). "article" is always float32, as its code is.
+pictures after 4 to warm up, and reports the best of 3 passes in images per second. PyTorch (it needs torch) has
+channels-last tensors, in float32 or with bfloat16 autocast. "article" is always float32, as its code is. "recipe" is
+ours as the recipes train: Muon, pictures of 8 bits that the network scales, deterministic; the others have AdamW (the
+article Adam). What is compared most, the article's code, PyTorch in bfloat16 and ours, runs one after another.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import time
 
 from record import record
 
-WAYS = ("article", "ours", "one convolution", "keras batch norm", "maximum", "where", "torch")
+WAYS = ("article", "torch", "ours", "recipe", "one convolution", "keras batch norm", "maximum", "where")
 
 
 def undo(way):
@@ -37,31 +39,33 @@ def undo(way):
         mfm._COMPETITIONS[2] = (1, lambda first, second: ops.where(first >= second, first, second))
 
 
-def measure(way, precision, deterministic, batch_size, side, channels):
+def measure(way, precision, batch_size, side, channels):
     if way == "torch":
         return measure_torch(precision, batch_size, side, channels)
     import keras
     import numpy as np
     from article_lcnn import article_lcnn
 
+    from lightcnn.backends import set_seed
     from lightcnn.models import lcnn
+    from lightcnn.optimizers import Muon
 
     keras.utils.set_random_seed(0)
-    if deterministic:
-        import tensorflow
-
-        tensorflow.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(precision)
+    count, shape = 40 * batch_size, (side, side, channels)
+    generator = np.random.default_rng(0)
+    pictures = generator.random((count, *shape), np.float32)
     if way == "article":
-        model = article_lcnn((side, side, channels))
+        model = article_lcnn(shape)
         model.compile("adam", "categorical_crossentropy")
     else:
         undo(way)
-        model = lcnn((side, side, channels), 10, classifier_activation=None)
-        model.compile("adamw", keras.losses.CategoricalCrossentropy(from_logits=True))
-    count = 40 * batch_size
-    generator = np.random.default_rng(0)
-    pictures = generator.random((count, side, side, channels), np.float32)
+        optimizer, scale = "adamw", 1.0
+        if way == "recipe":
+            set_seed(0)
+            optimizer, scale, pictures = Muon(0.02), 1 / 255, (255 * pictures).astype(np.uint8)
+        model = lcnn(shape, 10, scale=scale, classifier_activation=None)
+        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True))
     labels = np.eye(10, dtype=np.float32)[generator.integers(0, 10, count)]
     model.fit(pictures[: 4 * batch_size], labels[: 4 * batch_size], batch_size=batch_size, verbose=0)
     seconds = []
@@ -81,7 +85,7 @@ def measure_torch(precision, batch_size, side, channels):
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = torch_twin(lcnn((side, side, channels), 10, classifier_activation=None)).train()
-    optimizer, loss = torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss()
+    optimizer, loss = torch.optim.AdamW(model.parameters(), fused=True), torch.nn.CrossEntropyLoss()
     pictures = torch.rand(40, batch_size, side, side, channels)
     labels = torch.randint(0, 10, (40, batch_size))
 
@@ -104,34 +108,40 @@ def measure_torch(precision, batch_size, side, channels):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--shapes", default="28x28x1,32x32x3", help="of the pictures")
-    parser.add_argument("--precisions", default="float32,mixed_bfloat16")
+    parser.add_argument("--precisions", default="mixed_bfloat16,float32")
+    parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(measure(*json.loads(arguments.one)))
         return
-    cases = [
-        (way, precision, deterministic, arguments.batch_size, side, channels)
-        for side, _, channels in ([int(size) for size in shape.split("x")] for shape in arguments.shapes.split(","))
-        for precision in arguments.precisions.split(",")
-        for way, deterministic in (*((way, False) for way in WAYS), ("ours", True))
-        if way != "article" or precision == "float32"
+    shapes = [[int(size) for size in shape.split("x")] for shape in arguments.shapes.split(",")]
+    kinds = [
+        (way, "float32" if way == "article" else precision)
+        for index, precision in enumerate(arguments.precisions.split(","))
+        for way in arguments.ways.split(",")
+        if way != "article" or index == 0
     ]
-    speeds = {case: [] for case in cases}
+    speeds = {(*kind, arguments.batch_size, side, channels): [] for side, _, channels in shapes for kind in kinds}
     for _ in range(arguments.repeats):
-        for case in cases:
+        for case, values in speeds.items():
             command = [sys.executable, __file__, "--one", json.dumps(case)]
             backend = "torch" if case[0] == "torch" else "tensorflow"
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-            speeds[case].append(float(output.split()[-1]))
-    for (way, precision, deterministic, batch_size, side, channels), values in speeds.items():
-        what = "PyTorch" if way == "torch" else way
-        name = f"lcnn {side}x{side}x{channels} batch {batch_size}, {what}{', deterministic' * deterministic}"
+            values.append(float(output.split()[-1]))
+    for (way, precision, batch_size, side, channels), values in speeds.items():
+        network = f"lcnn {side}x{side}x{channels} batch {batch_size}"
+        name = f"{network}, {'PyTorch' if way == 'torch' else way}"
         record("training throughput", name, "speed", "images/s", values, precision)
+        for other, kind in (("the article's", ("article", "float32")), ("PyTorch's", ("torch", precision))):
+            peers = speeds.get((*kind, batch_size, side, channels))
+            if peers and way in ("ours", "recipe"):
+                ratios = [ours / theirs for ours, theirs in zip(values, peers, strict=True)]
+                record("training throughput", name, f"times {other}", "", ratios, precision)
 
 
 if __name__ == "__main__":
