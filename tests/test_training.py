@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from conftest import begin
 
 from lightcnn import files, training
-from lightcnn.datasets import Split
+from lightcnn.datasets import Split, load_images
 from lightcnn.errors import (
     DivergedError,
     ExportError,
@@ -598,6 +599,77 @@ def test_another_network_is_named(data, tmp_path):
 def test_weights_that_are_not_there_are_named(data, tmp_path):
     with pytest.raises(ModelFileError, match=r"nowhere.keras does not exist"):
         train(recipe(initial_weights=str(tmp_path / "nowhere.keras")), tmp_path / "run", data, quiet=True)
+
+
+# -------------------------------------------------------------------------------------------------------- a teacher
+
+
+def taught_targets(own, data_file, pictures, labels):
+    data = load_images("arrays", data_file, validation_fraction=own.validation_fraction, seed=own.seed)
+    networks, notes = training.images.build_networks(own, data)
+    return networks.teach(pictures, labels), notes
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist, flip):
+    pictures, labels = mnist["x_test"][:40, ..., None], np.eye(10, dtype=np.float32)[mnist["y_test"][:40]]
+    teacher = load_model(whole.best_model)
+    said = teacher.predict(pictures, verbose=0)
+    if flip:
+        said = (said + teacher.predict(pictures[:, :, ::-1], verbose=0)) / 2
+    targets, notes = taught_targets(recipe(teacher=str(whole.folder), flip=flip), data, pictures, labels)
+    np.testing.assert_allclose(targets, 0.3 * labels + 0.7 * said, atol=1e-5)
+    assert targets.dtype == np.float32
+    assert f"Taught by {whole.folder}." in notes
+
+
+def test_a_student_learns_what_its_teacher_says_where_labels_are_nonsense(whole, mnist, tmp_path):
+    labels = np.random.default_rng(0).permutation(mnist["y_train"][:1000])
+    nonsense = write_arrays(
+        tmp_path / "nonsense.npz", mnist, lambda x, y: (x, labels if len(y) == 1000 else y), count=1000
+    )
+    own = recipe(epochs=6, teacher=str(whole.folder), monitor="loss")
+    taught = train(own, tmp_path / "taught", nonsense, quiet=True)
+    alone = train(replace(own, teacher=""), tmp_path / "alone", nonsense, quiet=True)
+    pictures = mnist["x_test"][:500, ..., None]
+    decisions = [load_model(run.best_model).predict(pictures, verbose=0).argmax(1) for run in (whole, taught, alone)]
+    agreement = [np.mean(own == decisions[0]) for own in decisions[1:]]
+    assert agreement[0] > agreement[1] + 0.2, agreement
+
+
+def test_a_taught_training_repeats_itself(whole, data, tmp_path):
+    first, second = (
+        train(recipe(epochs=2, teacher=str(whole.folder)), tmp_path / name, data, quiet=True) for name in "ab"
+    )
+    assert same_weights(weights(first), weights(second))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y: (np.pad(x, ((0, 0), (2, 2), (2, 2))), y),
+        lambda x, y: (x[y < 5], y[y < 5]),
+    ],
+    ids=["size", "classes"],
+)
+def test_a_teacher_of_other_pictures_is_named(whole, mnist, tmp_path, change):
+    other = write_arrays(tmp_path / "other.npz", mnist, change)
+    with pytest.raises(RecipeError, match=r"teacher=.* does not fit: expected a model of pictures of"):
+        train(recipe(teacher=str(whole.folder)), tmp_path / "run", other, quiet=True)
+    assert not (tmp_path / "run" / "recipe.json").exists()
+
+
+def test_a_teacher_of_speech_is_named(data, tmp_path):
+    model = keras.Sequential([keras.Input((16000,)), keras.layers.Dense(1), keras.layers.Reshape(())])
+    metadata = {
+        "task": "voice anti-spoofing",
+        "labels": ["spoof", "bonafide"],
+        "sampling_rate": 16000,
+        "input": {"window_samples": 16000, "pad": "repeat"},
+    }
+    save_model(model, tmp_path / "speech.keras", metadata)
+    with pytest.raises(RecipeError, match=r"speech.keras is no classifier of pictures"):
+        train(recipe(teacher=str(tmp_path / "speech.keras")), tmp_path / "run", data, quiet=True)
 
 
 def test_frozen_layers_stay_as_they_are(whole, data, tmp_path):

@@ -66,6 +66,8 @@ class Recipe:
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
         freeze: Names of layers (patterns such as `conv_*` too) that are not trained.
+        teacher: Pictures: a run folder or model file whose probabilities take part in the targets (distillation); empty
+            for none.
         width: Pictures: what the channels of every convolution are multiplied by.
         batch_norm_momentum: Pictures: momentum of the moving statistics.
         label_smoothing: Pictures, faces: share of the target spread over all classes.
@@ -134,6 +136,7 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     initial_weights: str = ""
     freeze: tuple[str, ...] = field(default=())
+    teacher: str = _of(IMAGES, default="")
     width: float = _of(IMAGES, default=1.0)
     batch_norm_momentum: float = _of(IMAGES, default=0.9)
     label_smoothing: float = _of(IMAGES, FACES, default=0.1)

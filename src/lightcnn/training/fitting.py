@@ -121,7 +121,12 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         RunError: If the checkpoint is damaged.
         StorageError: If the disk is full.
     """
-    batches = Batches(len(data.train), recipe, partial(task.training_batch, recipe, data))
+
+    def make(positions: Any, generator: np.random.Generator) -> tuple[Any, Any]:
+        examples, targets = task.training_batch(recipe, data, positions, generator)
+        return examples, targets if networks.teach is None else networks.teach(examples, targets)
+
+    batches = Batches(len(data.train), recipe, make)
     optimizer = _optimizer(recipe, steps_per_epoch=len(batches))
     networks.trained.compile(
         optimizer=optimizer,
@@ -133,8 +138,8 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
     if state.epochs:
         bar.tell(f"Going on after epoch {state.epochs}.")
     if state.epochs < recipe.epochs and not _out_of_patience(state, recipe):
-        make = partial(task.validation_batch, recipe, data)
-        validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, make)
+        held_out = partial(task.validation_batch, recipe, data)
+        validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, held_out)
         remaining = (recipe.epochs - state.epochs) * len(batches)
         with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained):
             networks.trained.fit(

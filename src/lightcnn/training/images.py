@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -11,8 +13,11 @@ from numpy.typing import NDArray
 from lightcnn.augmentation import augment_images
 from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import RecipeError
+from lightcnn.inference import Predictor
+from lightcnn.inference.images import PicturePredictor
 from lightcnn.models import lcnn
 from lightcnn.runs import Recipe
+from lightcnn.runtimes import num_processors
 from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
 
 __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
@@ -20,6 +25,7 @@ __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_b
 VALIDATION_BATCH = 256
 
 _MODELS = {"lcnn": lcnn}
+_TAUGHT = np.float32(0.7)  # share of a target that is the teacher's
 
 
 def build_networks(
@@ -36,7 +42,8 @@ def build_networks(
         The networks, and notes on what `initial_weights` brought.
 
     Raises:
-        RecipeError: If the pictures, `initial_weights` or `freeze` do not fit the network.
+        ModelFileError: If the teacher is damaged.
+        RecipeError: If the pictures, `initial_weights`, `teacher` or `freeze` do not fit the network.
     """
     initial = None
     if preprocessing is None:
@@ -75,7 +82,43 @@ def build_networks(
         },
     }
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    return Networks(trained, saved, loss, "accuracy", metadata, [scale, offset]), notes
+    teach = None
+    if recipe.teacher:
+        teach = _teaching(recipe, data)
+        notes.append(f"Taught by {recipe.teacher}.")
+    return Networks(trained, saved, loss, "accuracy", metadata, [scale, offset], teach), notes
+
+
+def _teaching(recipe: Recipe, data: ImageDataset) -> Callable[[Any, Any], Any]:
+    """Returns a function from pictures and labels to targets that are a teacher's probabilities by `_TAUGHT`.
+
+    It looks at the pictures as the network does, augmented, and where they are mirrored at random also at their mirror
+    images.
+
+    Raises:
+        RecipeError: If the teacher is for other pictures or classes.
+    """
+    teacher = Predictor.load(recipe.teacher, streams=num_processors())
+    shape = tuple(data.train.images.shape[1:])
+    if not isinstance(teacher, PicturePredictor):
+        raise RecipeError(f"teacher={recipe.teacher} is no classifier of pictures.")
+    if (teacher.height, teacher.width, teacher.channels) != shape or tuple(teacher.labels) != tuple(data.labels):
+        raise RecipeError(
+            f"teacher={recipe.teacher} does not fit: expected a model of pictures of {shape} for the classes "
+            f"{', '.join(data.labels)}. Received: pictures of {(teacher.height, teacher.width, teacher.channels)} for "
+            f"{', '.join(teacher.labels)}"
+        )
+
+    # Batches are made on threads of tf.data, which end at any time; OpenVINO crashes when what it keeps for one ends
+    # with it.
+    thread = ThreadPoolExecutor(1)
+
+    def teach(pictures: Any, labels: Any) -> Any:
+        views = [pictures, pictures[:, :, ::-1]] if recipe.flip else [pictures]
+        said = thread.submit(teacher.predict_arrays, np.concatenate(views)).result()
+        return (1 - _TAUGHT) * labels + _TAUGHT * said.reshape(len(views), *labels.shape).mean(axis=0)
+
+    return teach
 
 
 def _normalization(recipe: Recipe, split: Split) -> list[Any]:

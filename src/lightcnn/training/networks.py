@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -30,6 +30,7 @@ class Networks:
         accuracy: Its metric, called `accuracy`.
         metadata: What the model file says of the model.
         preprocessing: What was measured on the training data and resuming must not measure again.
+        teach: Returns the targets of a batch from its pictures and labels, where a teacher has a say in them.
     """
 
     trained: Any
@@ -38,6 +39,7 @@ class Networks:
     accuracy: Any
     metadata: dict[str, Any]
     preprocessing: list[Any]
+    teach: Callable[[Any, Any], Any] | None = None
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -45,8 +47,9 @@ def resolve(recipe: Recipe) -> Recipe:
     precision = recipe.precision
     if precision == "auto":
         precision = "bfloat16" if has_fast_bfloat16() else "float32"
-    initial = str(Path(recipe.initial_weights).absolute()) if recipe.initial_weights else ""
-    return replace(recipe, precision=precision, initial_weights=initial)
+    paths = {key: getattr(recipe, key) for key in ("initial_weights", "teacher")}
+    absolute = {key: str(Path(path).absolute()) if path else "" for key, path in paths.items()}
+    return replace(recipe, precision=precision, **absolute)
 
 
 @contextmanager
