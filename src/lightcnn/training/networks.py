@@ -47,9 +47,8 @@ def resolve(recipe: Recipe) -> Recipe:
     precision = recipe.precision
     if precision == "auto":
         precision = "bfloat16" if has_fast_bfloat16() else "float32"
-    paths = {key: getattr(recipe, key) for key in ("initial_weights", "teacher")}
-    absolute = {key: str(Path(path).absolute()) if path else "" for key, path in paths.items()}
-    return replace(recipe, precision=precision, **absolute)
+    initial, teacher = (str(Path(path).absolute()) if path else "" for path in (recipe.initial_weights, recipe.teacher))
+    return replace(recipe, precision=precision, initial_weights=initial, teacher=teacher)
 
 
 @contextmanager
