@@ -130,10 +130,9 @@ def test_wrong_labels_are_found_and_right_ones_stay(finished, noisy):
     files, decisions = (np.array([row[key] for row in rows]) for key in ("file", "decision"))
     kept, relabelled, dropped = (files[decisions == one].astype(int) for one in ("keep", "relabel", "drop"))
     touched = np.concatenate([relabelled, dropped])
-    # Measured on one machine: 0.98, 0.85, 0.97 of 60; on one of its processors, where sums round otherwise, 0.70 are
-    # the second. Chance would be 0.75 and 0.25.
+    # Measured on one machine: 0.98, 0.85, 0.97 of 60.
     assert np.mean(given[kept] == right[kept]) > 0.92
-    assert np.mean(given[touched] != right[touched]) > 0.5
+    assert np.mean(given[touched] != right[touched]) > 0.7
     assert len(relabelled) > 20
     assert np.mean(1 - given[relabelled] == right[relabelled]) > 0.85
 
