@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from lightcnn.backends import describe_environment
@@ -27,6 +28,7 @@ def _without_folders(arguments):
     return kept
 
 
+@cache  # a script records many rows, and the files may change while it runs
 def commit():
     """Returns the commit that is measured, with `.changed` if files were changed since; nothing outside of git."""
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--abbrev=9", "--exclude=*"]
