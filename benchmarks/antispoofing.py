@@ -5,7 +5,7 @@
 The baselines are LFCC-GMM as the challenge had it (128 components a class, diagonal, LFCC of its Matlab code) by
 scikit-learn, and an LFCC-LCNN in PyTorch, trained as its authors train it (Adam 3e-4, halved every 10 epochs, binary
 cross entropy, whole files padded with zeros, best epoch by dev loss). Systems alternate: seed 1 of each, then seed 2.
-Needs scikit-learn and torch besides: they are in no extra.
+Needs the extras `dev` (scikit-learn) and `torch`.
 """
 
 import argparse
