@@ -244,6 +244,17 @@ def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
     assert f"Go on with: lightcnn train mnist --run-dir {tmp_path / 'run'} --resume\n" in result.err
 
 
+def test_seeds_that_are_finished_are_not_called_nothing(call, finished, tmp_path, monkeypatch):
+    def second_interrupted(recipe, *args, **kwargs):
+        if recipe.seed == 2:
+            raise KeyboardInterrupt
+        return finished
+
+    monkeypatch.setattr("lightcnn.training.train", second_interrupted)
+    result = call("train", "mnist", "--run-dir", tmp_path / "run", "--seeds", "1,2")
+    assert (result.code, "--seeds 1,2 --run-dir" in result.err, "--resume" in result.err) == (130, True, True)
+
+
 def test_an_interruption_before_the_first_step_promises_nothing(call, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -156,8 +156,7 @@ def test_one_seed_gives_one_model_and_an_interrupted_run_goes_on(whole, people, 
 
 
 def test_the_learning_rate_falls_in_steps(whole):
-    # The rate after an epoch is that of the next step.
-    assert [row["learning_rate"] for row in whole.history] == pytest.approx([0.005, 0.0025])
+    assert [row["learning_rate"] for row in whole.history] == pytest.approx([0.01, 0.005])
 
 
 def test_a_network_learns_people(people, tmp_path):

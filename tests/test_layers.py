@@ -309,3 +309,11 @@ def test_shapes_are_checked_for_symbolic_and_eager_inputs_alike():
             MaxFeatureMap()(inputs)
         with pytest.raises(ValueError, match=r"`filters`=4 channels in.*Received: input_shape=\("):
             ResidualMFMBlock(4)(inputs)
+
+
+@pytest.mark.parametrize("layer", [MaxFeatureMap(), MFMDense(4)], ids=["MaxFeatureMap", "MFMDense"])
+def test_padding_stays_masked(layer):
+    model = keras.Sequential([keras.layers.Masking(), layer, keras.layers.GlobalAveragePooling1D()])
+    frames = np.random.default_rng(0).normal(size=(2, 5, 6)).astype("float32")
+    padded = np.concatenate([frames, np.zeros((2, 3, 6), "float32")], axis=1)
+    np.testing.assert_allclose(model(padded), model(frames), rtol=1e-6, atol=1e-6)

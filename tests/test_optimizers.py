@@ -16,7 +16,7 @@ START = {
 }
 GRADIENTS = [[GENERATOR.normal(size=value.shape) for value in START.values()] for _ in range(6)]
 RATES = {"conv1/kernel": 1, "conv1/bias": 2, "logits/kernel": 10, "logits/bias": 20}  # the authors' table
-AUTHORS = {"rate_multipliers": {"logits/*": 10, "bias": 2}, "decay_multipliers": {"bias": 0}}
+AUTHORS = {"rate_multipliers": {"logits/*": 10, "bias": 2}}
 
 
 class Named(keras.layers.Layer):
@@ -39,6 +39,7 @@ def variables_of(start):
 
 def run(optimizer, gradients=GRADIENTS):
     """Returns the variables, flat, after every step."""
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
     variables, history = variables_of(START), []
     optimizer.build(variables)
     for step in gradients:
@@ -129,7 +130,7 @@ def test_it_is_saved_with_all_its_settings():
         {"weight_decay": None},
         {"weight_decay": float("nan")},
         {"rate_multipliers": {"bias": -1}},
-        {"decay_multipliers": {"bias": "0"}},
+        {"rate_multipliers": {"bias": "0"}},
     ],
 )
 def test_arguments_are_checked(wrong):
@@ -181,6 +182,20 @@ def test_the_last_layer_and_all_vectors_follow_adam():
     history = run(Muon(0.1, weight_decay=None, adam_weight_decay=None, adam_lr_ratio=0.2))
     np.testing.assert_allclose(history[:, is_adam], expected[:, is_adam], rtol=1e-5, atol=1e-6)
     assert np.abs(history[:, ~is_adam] - expected[:, ~is_adam]).mean() > 0.01
+
+
+def test_layers_called_embedding_follow_adam_if_one_wants():
+    kernel = KERNELS["dense"]
+    followed = muon_run(Muon(0.1, weight_decay=None, exclude_embeddings=True), "embedding", kernel, of="dense")
+    expected = muon_run(keras.optimizers.Adam(0.02), "embedding", kernel, of="dense")
+    np.testing.assert_allclose(followed, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(muon_run(Muon(0.1, weight_decay=None), "embedding", kernel, of="dense") - expected).mean() > 0.01
+
+
+def test_one_text_is_no_list_of_layers():
+    with pytest.raises(ValueError, match=r"`exclude_layers` must be a list of texts. Received: .*'logits'"):
+        Muon(exclude_layers="logits")
+    assert Muon(exclude_layers=None).exclude_layers == []
 
 
 def test_muon_is_saved_with_all_its_settings():

@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import re
+import shutil
 from typing import Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 from conftest import begin, environment_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightcnn.errors import LightCNNError, RecipeError, RunError
+from lightcnn.files import write_json
+from lightcnn.recipes import get_recipe
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, compare, default_run_folder, parse_settings
 
 KINDS = get_type_hints(Recipe)
@@ -153,11 +157,19 @@ def test_what_is_expected_is_said():
         recipe(flip=1)
     with pytest.raises(RecipeError, match="a whole number"):
         recipe(epochs=1.5)
+    with pytest.raises(RecipeError, match="a tuple of texts"):
+        recipe(freeze="conv_1,conv_2")
 
 
 def test_a_whole_number_is_a_number_too():
     assert recipe(learning_rate=1).learning_rate == 1.0
     assert isinstance(recipe(learning_rate=1).learning_rate, float)
+
+
+def test_numpys_numbers_are_numbers():
+    own = recipe(learning_rate=np.float32(0.5), epochs=np.int64(3))
+    assert (own.learning_rate, own.epochs) == (0.5, 3)
+    assert (type(own.learning_rate), type(own.epochs)) == (float, int)
 
 
 def recipe_with(key, value):
@@ -209,7 +221,7 @@ def test_a_recipe_of_faces():
         ({"noise": 0.5}, "noise belongs to voice anti-spoofing, and"),
         ({"margin": 0.2}, "margin has no effect with head=softmax: it needs am_softmax or arc_softmax"),
         ({"head_scale": 2.0}, "head_scale has no effect with head=softmax"),
-        ({"momentum": 0.5}, "momentum has no effect with optimizer=adamw: it needs sgd"),
+        ({"momentum": 0.5}, "momentum has no effect with optimizer=adamw: it needs sgd; without it, set momentum=0.9"),
         ({"bias_multiplier": 1.0}, "bias_multiplier has no effect with optimizer=adamw"),
         ({"step_epochs": 5}, "step_epochs has no effect with schedule=one_cycle: it needs steps"),
         (
@@ -464,6 +476,16 @@ def test_other_data_are_another_configuration(tmp_path):
     assert [row["settings"]["data"] for row in rows] == ["cats 000000000000", "dogs 000000000000"]
 
 
+def test_runs_of_two_tasks_are_compared(tmp_path):
+    speech = get_recipe("speech", seed=1)
+    other = finished(tmp_path / "b")
+    write_json(other.folder / "recipe.json", speech.to_json())
+    pictures, voices = compare([finished(tmp_path / "a", seed=1), other])
+    assert "front_end" in voices["settings"]
+    assert "front_end" not in pictures["settings"]
+    assert "normalization" in pictures["settings"]
+
+
 def test_one_run_does_not_count_twice(tmp_path):
     run = finished(tmp_path / "a", seed=1)
     with pytest.raises(RunError, match="are one run"):
@@ -473,13 +495,25 @@ def test_one_run_does_not_count_twice(tmp_path):
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):
-    with (
-        Run.claim(tmp_path / "run", recipe()),
-        pytest.raises(RunError, match="Another training is at work"),
-        Run.claim(tmp_path / "run", recipe()),
-    ):
-        pass
-    assert not (tmp_path / "run").exists()  # what was claimed and not started leaves nothing
+    with Run.claim(tmp_path / "run", recipe()) as run:
+        with pytest.raises(RunError, match="Another training is at work"), Run.claim(run.folder, recipe()):
+            pass
+        assert run.folder.exists(), "the folder belongs to the first"
+    assert not run.folder.exists()  # what was claimed and not started leaves nothing
+
+
+def test_a_folder_is_a_runs_when_its_emptying_is_killed(tmp_path, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    run = begin(tmp_path / "run", recipe())
+    run.checkpoint.mkdir()
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        begin(run.folder, recipe(), overwrite=True)
+    monkeypatch.undo()
+    begin(run.folder, recipe(), overwrite=True)
+    assert [path.name for path in run.folder.iterdir()] == ["recipe.json"]
 
 
 def test_a_default_folder_is_a_new_one(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Model files: whole or not at all, with what the model is for, and never a reason to run code."""
 
 import json
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from layer_contract import example
 from lightcnn.errors import LightCNNError, ModelFileError, StorageError
 from lightcnn.layers import MFMDense
 from lightcnn.models import lcnn, load_model, read_metadata, save_model
+from lightcnn.optimizers import CoupledSGD, Muon
 from lightcnn.schedules import OneCycle
 
 NOISE = np.random.default_rng(0).bytes(5000)
@@ -302,3 +304,14 @@ def test_a_file_of_another_format_is_refused(tmp_path, name):
         (tmp_path / "model.keras").rename(tmp_path / name)  # a whole model, under a name that Keras reads otherwise
     with pytest.raises(ModelFileError, match=r"is not a \.keras file"):
         load_model(tmp_path / name)
+
+
+def test_a_model_compiled_with_our_optimizers_is_opened_by_another_program(tmp_path):
+    for optimizer in (Muon(0.01), CoupledSGD(0.01)):
+        model = small_model()
+        model.compile(optimizer, "mse")
+        save_model(model, tmp_path / f"{optimizer.name}.keras", METADATA)
+    code = "import sys; from lightcnn.models import load_model; [load_model(path) for path in sys.argv[1:]]"
+    files = [str(path) for path in tmp_path.iterdir()]
+    result = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, timeout=300)
+    assert (len(files), result.returncode) == (2, 0), result.stderr

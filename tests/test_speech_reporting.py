@@ -92,6 +92,11 @@ def test_the_worst_errors_come_first(tmp_path):
     assert "0.wav" not in drawn  # nothing is wrong with it
 
 
+def test_a_score_at_the_threshold_is_spoofed_as_it_is_for_accuracy(tmp_path):
+    text, _ = report(tmp_path, [1.0, 2.0, 0.0, 1.0], [1, 1, 0, 0], attacks=["-"] * 2 + ["A01"] * 2, threshold=1.0)
+    assert "1 of 4 are on the wrong side" in " ".join(Page(text).text)
+
+
 @pytest.mark.parametrize("count", [1, 3, 6, 9])
 def test_any_number_of_errors_is_drawn(tmp_path, count):
     scores = [1.0] * 10 + [2.0] * count + [0.0] * (10 - count)

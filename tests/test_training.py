@@ -3,6 +3,7 @@
 import csv
 import errno
 import gc
+import itertools
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -21,6 +23,7 @@ from conftest import begin
 from lightcnn import files, training
 from lightcnn.datasets import Split, load_images
 from lightcnn.errors import (
+    DataError,
     DivergedError,
     ExportError,
     LightCNNError,
@@ -34,7 +37,7 @@ from lightcnn.models import lcnn, load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
 from lightcnn.runtimes import open_artifact
-from lightcnn.training import checkpoint, fitting, train
+from lightcnn.training import checkpoint, fitting, networks, train
 
 TEST_PICTURES = 100
 
@@ -195,8 +198,9 @@ def test_the_best_epoch_is_chosen_on_validation(whole):
 
 def test_the_learning_rate_follows_one_cycle(whole):
     rates = [row["learning_rate"] for row in whole.history]
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
-    assert rates[1] == pytest.approx(recipe().learning_rate * (1 - 8 / 12) / 0.7, rel=1e-4)  # step 8 of 12
+    # That of each epoch's first step, of 12 in all: 0, 4 and 8.
+    assert rates[0] == pytest.approx(recipe().learning_rate * 0.1, rel=1e-4)
+    assert rates[2] == pytest.approx(recipe().learning_rate * (1 - 8 / 12) / 0.7, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -234,26 +238,26 @@ def test_an_interrupted_run_goes_on(whole, data, tmp_path, monkeypatch, precisio
     assert_tidy(run)
 
 
+def num_iterators():
+    tensorflow = pytest.importorskip("tensorflow")
+    gc.collect()
+    return sum(issubclass(type(one), tensorflow.data.Iterator) for one in gc.get_objects())
+
+
 @pytest.mark.parametrize("moment", ["on_train_batch_end", "on_test_batch_end"])
 def test_a_stopped_training_is_fed_no_more(data, tmp_path, monkeypatch, moment):
     """Threads that call Python while the interpreter ends abort the process: -6 instead of 130 after Ctrl-C."""
-    tensorflow = pytest.importorskip("tensorflow")
-
-    def iterators():
-        return [one for one in gc.get_objects() if issubclass(type(one), tensorflow.data.Iterator)]
-
-    gc.collect()
-    before, seen = len(iterators()), []
+    before, seen = num_iterators(), []
 
     def stop(self, batch, logs=None):
-        seen.append(len(iterators()))
+        seen.append(num_iterators())
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting.Recorder, moment, stop)
     with pytest.raises(KeyboardInterrupt) as caught:
         train(recipe(), tmp_path / "run", data, quiet=True)
     assert seen[0] > before
-    assert len(iterators()) <= before, caught.value
+    assert num_iterators() <= before, caught.value
 
 
 @pytest.mark.parametrize(
@@ -352,17 +356,23 @@ def test_resuming_on_other_data_is_refused(whole, mnist, tmp_path):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"PK\x03\x04"),
         lambda path: path.unlink(),
-        lambda path: np.savez(path, **{"model/0": np.zeros(3)}),
         lambda path: (path.parent / "state.json").write_text("{"),
         lambda path: (path.parent / "state.json").write_text("[]"),
         lambda path: (path.parent / "state.json").write_bytes(b"\xff"),
     ],
-    ids=["truncated", "empty", "header only", "gone", "other variables", "half a state", "a list", "no text"],
+    ids=["truncated", "empty", "header only", "gone", "half a state", "a list", "no text"],
 )
 def test_a_damaged_checkpoint_is_named(data, tmp_path, monkeypatch, damage, checkpointed):
     run = checkpointed(tmp_path / "run")
     damage(run.checkpoint / "epoch-00001.npz")
     with pytest.raises(RunError, match=r"The checkpoint in .* is damaged: .*--overwrite"):
+        train(recipe(), run.folder, data, resume=True, quiet=True)
+
+
+def test_a_checkpoint_of_another_network_is_not_called_damaged(data, tmp_path, checkpointed):
+    run = checkpointed(tmp_path / "run")
+    np.savez(run.checkpoint / "epoch-00001.npz", **{"model/0": np.zeros(3)})
+    with pytest.raises(RunError, match=r"belongs to another network .* with the versions in .*environment.json"):
         train(recipe(), run.folder, data, resume=True, quiet=True)
 
 
@@ -620,7 +630,7 @@ def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist, flip):
     targets, notes = taught_targets(recipe(teacher=str(whole.folder), flip=flip), data, pictures, labels)
     np.testing.assert_allclose(targets, 0.3 * labels + 0.7 * said, atol=1e-5)
     assert targets.dtype == np.float32
-    assert f"Taught by {whole.folder}." in notes
+    assert [note.partition(":")[0] for note in notes] == [f"Taught by {whole.folder}"]
 
 
 def test_a_student_learns_what_its_teacher_says_where_labels_are_nonsense(whole, mnist, tmp_path):
@@ -657,6 +667,54 @@ def test_a_teacher_of_other_pictures_is_named(whole, mnist, tmp_path, change):
     with pytest.raises(RecipeError, match=r"teacher=.* does not fit: expected a model of pictures of"):
         train(recipe(teacher=str(whole.folder)), tmp_path / "run", other, quiet=True)
     assert not (tmp_path / "run" / "recipe.json").exists()
+
+
+def test_a_resumed_training_keeps_its_teacher(whole, data, tmp_path):
+    teacher = tmp_path / "teacher.keras"
+    metadata = read_metadata(whole.best_model)
+    save_model(load_model(whole.best_model), teacher, metadata)
+    run = train(recipe(epochs=1, teacher=str(teacher)), tmp_path / "run", data, quiet=True)
+    train(recipe(epochs=1, teacher=str(teacher)), run.folder, data, resume=True, quiet=True)
+    save_model(lcnn((28, 28, 1), 10), teacher, metadata)
+    with pytest.raises(RunError, match=r"teacher.keras is not the model that .* was taught by until now"):
+        train(recipe(epochs=1, teacher=str(teacher)), run.folder, data, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("key", ["initial_weights", "teacher"])
+def test_pixels_of_another_range_are_refused(whole, mnist, tmp_path, key):
+    scaled = write_arrays(tmp_path / "scaled.npz", mnist, lambda x, y: (x.astype("float32") / 255, y))
+    with pytest.raises(RecipeError, match=rf"{key}=.* trained on pixels of uint8, .* Received: pixels of float32"):
+        train(recipe(**{key: str(whole.folder)}), tmp_path / "run", scaled, quiet=True)
+
+
+@pytest.mark.parametrize("key", ["initial_weights", "teacher"])
+def test_a_model_that_saw_the_validation_split_is_noted(whole, data, tmp_path, key):
+    run = train(recipe(**STILL, seed=5, **{key: str(whole.folder)}), tmp_path / "run", data, quiet=True)
+    assert any("trained on examples of validation" in note and "seed=0" in note for note in run.environment["notes"])
+
+
+def test_a_model_that_saw_the_test_split_is_refused(whole):
+    digest = whole.environment["data"]["digest"]
+    drawn = SimpleNamespace(digest=digest, held_out=frozenset({"validation", "test"}))
+    with pytest.raises(RecipeError, match=r"trained on examples of this test split.* with seed=0, or"):
+        networks.leaks(recipe(seed=5, teacher=str(whole.folder)), drawn, "teacher")
+    assert networks.leaks(recipe(teacher=str(whole.folder)), drawn, "teacher") == []
+    other = SimpleNamespace(digest="another", held_out=drawn.held_out)
+    assert networks.leaks(recipe(seed=5, teacher=str(whole.folder)), other, "teacher") == []
+
+
+def test_an_error_in_a_batch_is_raised_as_it_is(data, tmp_path, monkeypatch):
+    def broken(own, loaded, positions, generator, whole_batch=training.images.training_batch):
+        count = next(batches)
+        if count == 5:
+            raise DataError("pictures/7.png is damaged")
+        return whole_batch(own, loaded, positions, generator)
+
+    batches, before = itertools.count(), num_iterators()
+    monkeypatch.setattr(training.images, "training_batch", broken)
+    with pytest.raises(DataError, match=r"^pictures/7.png is damaged$") as caught:
+        train(recipe(), tmp_path / "run", data, quiet=True)
+    assert num_iterators() <= before, caught.value
 
 
 def test_a_teacher_of_speech_is_named(data, tmp_path):

@@ -1,30 +1,12 @@
 """How weights follow gradients, where Keras' own optimizers do it otherwise than the published trainings."""
 
+import math
 from fnmatch import fnmatchcase
 
 import keras
 from keras import ops
 
 __all__ = ["CoupledSGD", "Muon"]
-
-
-def _check_multipliers(name, multipliers):
-    """Returns multipliers as a plain dictionary of floats."""
-    multipliers = {} if multipliers is None else dict(multipliers)
-    if any(not isinstance(value, int | float) or not value >= 0 for value in multipliers.values()):
-        raise ValueError(
-            f"`{name}` must be numbers of at least 0 by the ends of variables' paths, such as "
-            f"{{'logits/*': 10.0}}. Received: {name}={multipliers}"
-        )
-    return {str(pattern): float(value) for pattern, value in multipliers.items()}
-
-
-def _product(multipliers, path):
-    product = 1.0
-    for pattern, value in multipliers.items():
-        if fnmatchcase(f"/{path}", f"*/{pattern}"):
-            product *= value
-    return product
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")
@@ -41,21 +23,21 @@ class CoupledSGD(keras.optimizers.SGD):
 
     Reference:
         Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", 2013;
-        the multipliers are Caffe's `lr_mult` and `decay_mult`.
+        the multipliers are Caffe's `lr_mult`.
 
     Args:
         learning_rate: Float, or a schedule.
         momentum: Float from 0 to 1.
-        weight_decay: Float, at least 0.
+        weight_decay: Float, at least 0; not of the variables in `exclude_from_weight_decay`.
         rate_multipliers: Dictionary from the end of variables' paths (`layer/variable`, `*` for anything) to what their
             learning rate is multiplied by. What fits several is multiplied by all of them. None for none.
-        decay_multipliers: The same for their weight decay.
         clipnorm, clipvalue, global_clipnorm, name and others: As in `keras.optimizers.SGD`.
 
     Example:
     >>> optimizer = lightcnn.optimizers.CoupledSGD(
-    ...     0.01, weight_decay=1e-4, rate_multipliers={"logits/*": 10, "bias": 2}, decay_multipliers={"bias": 0}
+    ...     0.01, weight_decay=1e-4, rate_multipliers={"logits/*": 10, "bias": 2}
     ... )
+    >>> optimizer.exclude_from_weight_decay(var_names=["bias"])
     """
 
     def __init__(
@@ -64,22 +46,29 @@ class CoupledSGD(keras.optimizers.SGD):
         momentum=0.9,
         weight_decay=0.0,
         rate_multipliers=None,
-        decay_multipliers=None,
         name="coupled_sgd",
         **kwargs,
     ):
         if not isinstance(weight_decay, int | float) or not weight_decay >= 0:
             raise ValueError(f"`weight_decay` must be a number of at least 0. Received: weight_decay={weight_decay!r}")
         super().__init__(learning_rate, momentum=momentum, weight_decay=weight_decay, name=name, **kwargs)
-        self.rate_multipliers = _check_multipliers("rate_multipliers", rate_multipliers)
-        self.decay_multipliers = _check_multipliers("decay_multipliers", decay_multipliers)
+        self.rate_multipliers = {} if rate_multipliers is None else dict(rate_multipliers)
+        if any(not isinstance(value, int | float) or not value >= 0 for value in self.rate_multipliers.values()):
+            raise ValueError(
+                "`rate_multipliers` must be numbers of at least 0 by the ends of variables' paths, such as "
+                f"{{'logits/*': 10.0}}. Received: rate_multipliers={rate_multipliers}"
+            )
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        self._rates = [_product(self.rate_multipliers, variable.path) for variable in variables]
-        self._decays = [self.weight_decay * _product(self.decay_multipliers, variable.path) for variable in variables]
+        self._rates = [self._rate_multiplier(variable.path) for variable in variables]
+        self._decays = [self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables]
+
+    def _rate_multiplier(self, path):
+        fitting = [value for end, value in self.rate_multipliers.items() if fnmatchcase(f"/{path}", f"*/{end}")]
+        return math.prod(fitting, start=1.0)
 
     def _apply_weight_decay(self, variables):
         """Does nothing where Keras decays apart from the gradient: `update_step` adds it to the gradient."""
@@ -91,11 +80,7 @@ class CoupledSGD(keras.optimizers.SGD):
         super().update_step(gradient, variable, ops.multiply(learning_rate, self._rates[index]))
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "rate_multipliers": self.rate_multipliers,
-            "decay_multipliers": self.decay_multipliers,
-        }
+        return {**super().get_config(), "rate_multipliers": self.rate_multipliers}
 
 
 @keras.saving.register_keras_serializable(package="lightcnn")
@@ -117,7 +102,8 @@ class Muon(keras.optimizers.Muon):
         adam_weight_decay: That of what follows AdamW; None for the same.
         adam_lr_ratio: Float. AdamW's learning rate as a share of `learning_rate`.
         exclude_layers: Strings; a variable with one of them in its path follows AdamW. The last layer belongs here.
-        exclude_embeddings: Boolean. Whether layers called "embedding" follow AdamW. Here these are dense layers, so no.
+        exclude_embeddings: Boolean. Whether layers called "embedding" follow AdamW. Light CNNs' are
+            dense, so no.
         name and others: As in `keras.optimizers.Muon`.
 
     Example:
@@ -135,19 +121,22 @@ class Muon(keras.optimizers.Muon):
         name="muon",
         **kwargs,
     ):
+        if isinstance(exclude_layers, str):
+            raise ValueError(f"`exclude_layers` must be a list of texts. Received: exclude_layers={exclude_layers!r}")
         super().__init__(
             learning_rate,
             weight_decay=weight_decay,
             adam_weight_decay=weight_decay if adam_weight_decay is None else adam_weight_decay,
             adam_lr_ratio=adam_lr_ratio,
-            exclude_layers=list(exclude_layers),
+            exclude_layers=list(exclude_layers or ()),
             exclude_embeddings=exclude_embeddings,
             name=name,
             **kwargs,
         )
 
     def _should_use_adamw(self, variable):
-        return len(variable.shape) < 2 or any(part in variable.path for part in self.exclude_layers)
+        excluded = [*self.exclude_layers, *(["embedding"] if self.exclude_embeddings else [])]
+        return len(variable.shape) < 2 or any(part in variable.path for part in excluded)
 
     def zeropower_via_newtonschulz5(self, x, steps):
         matrix = super().zeropower_via_newtonschulz5(ops.reshape(x, (-1, x.shape[-1])), steps)

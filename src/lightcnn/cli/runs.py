@@ -67,7 +67,7 @@ def train(
     from lightcnn.training import train as train_recipe
 
     folder, command = run_dir or default_run_folder(recipe), shlex.join(["lightcnn", *sys.argv[1:]])
-    runs = []
+    runs: list[Run] = []
     folders = [folder / f"seed-{one}" for one in several] or [folder]
     if several and not resume:
         for own_folder, resolved in zip(folders, recipes, strict=True):
@@ -88,7 +88,7 @@ def train(
                 command=command,
             )
         except KeyboardInterrupt:
-            begun = resume or began(own_folder, command)
+            begun = resume or bool(runs) or began(own_folder, command)
             click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
             sys.exit(130)
         runs.append(run)

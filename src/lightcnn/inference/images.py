@@ -53,7 +53,7 @@ class PicturePredictor(Predictor):
                 f"The model's file says that it takes pictures of {said}, and it takes {list(shapes[0][1:])}. "
                 "It was changed: export it again."
             )
-        self._artifact = artifact
+        self._artifact, self.digest = artifact, artifact.weights_digest
         self.height, self.width, self.channels = (size or 0 for size in shapes[0][1:])
         if len(self.labels) != shapes[1][-1]:
             raise ModelFileError(

@@ -254,6 +254,7 @@ class MFMDense(keras.layers.Layer):
     ):
         channels = _channels_before_mfm("units", units, num_groups)
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.units = units
         self.num_groups = num_groups
         self.use_bias = use_bias

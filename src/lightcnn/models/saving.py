@@ -14,6 +14,7 @@ import keras
 import lightcnn.frontends
 import lightcnn.layers
 import lightcnn.losses
+import lightcnn.optimizers
 import lightcnn.schedules  # noqa: F401  registers every class that a model file can name
 from lightcnn.backends import shape_text
 from lightcnn.errors import ModelFileError

@@ -86,8 +86,9 @@ def _rates(name: str, rates: dict[str, Any], groups: NDArray[Any], split: Speech
 
 def _worst(split: SpeechSplit, scores: NDArray[Any], figures: dict[str, Any]) -> str:
     """Shows spectrograms of the recordings that are farthest on the wrong side of the threshold."""
-    margins = np.where(split.labels == 1, scores - figures["threshold"], figures["threshold"] - scores)
-    wrong = np.flatnonzero(margins < 0)
+    bona_fide = split.labels == 1
+    wrong = np.flatnonzero((scores > figures["threshold"]) != bona_fide)
+    margins = np.where(bona_fide, 1, -1) * (scores - figures["threshold"])
     if not len(wrong):
         return "<p>None: every recording is on its side of the threshold.</p>"
     worst = wrong[np.argsort(margins[wrong], kind="stable")[:_WORST]]

@@ -43,16 +43,13 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
             raise RunError(f"{twin.folder} and {run.folder} are one run: recipe, data and seed are the same.")
         group.append(run)
     configurations = [json.loads(key) for key in groups]
-    differing = (
-        [key for key in configurations[0] if len({json.dumps(settings[key]) for settings in configurations}) > 1]
-        if configurations
-        else []
-    )
+    keys = dict.fromkeys(key for settings in configurations for key in settings)  # those of several tasks
+    differing = [key for key in keys if len({json.dumps(settings.get(key)) for settings in configurations}) > 1]
     rows = []
     for settings, group in zip(configurations, groups.values(), strict=True):
         row: dict[str, Any] = {
             "recipe": settings["name"],
-            "settings": {key: settings[key] for key in differing if key != "name"},
+            "settings": {key: settings[key] for key in differing if key != "name" and key in settings},
             "seeds": sorted(run.recipe.seed for run in group),
         }
         figures = [_figures(run) for run in group]

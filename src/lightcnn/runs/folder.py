@@ -91,7 +91,7 @@ class Run:
     def claim(
         cls, folder: Path | str, recipe: Recipe, *, resume: bool = False, overwrite: bool = False
     ) -> Iterator[Run]:
-        """Keeps a folder for one training and checks that it may stand there; nothing in it is touched.
+        """Keeps a folder for one training and checks that it may stand there; what lasts in it is not touched.
 
         The lock is one of the operating system, so it ends with the process, however that ends.
 
@@ -110,15 +110,15 @@ class Run:
             raise StorageError(
                 f"{run.folder} could not be made: {error.strerror}. Choose another --run-dir."
             ) from error
-        try:
-            with _locked(run.folder):
+        with _locked(run.folder):
+            try:
                 run._check_free(recipe, resume, overwrite)
                 if resume:
-                    run._remove([path for path in run.folder.iterdir() if not _lasting(path)])
+                    run._remove(path for path in run.folder.iterdir() if not _lasting(path))
                 yield run
-        finally:
-            if run.folder.is_dir() and not any(run.folder.iterdir()):
-                run.folder.rmdir()
+            finally:
+                if run.folder.is_dir() and not any(run.folder.iterdir()):
+                    run.folder.rmdir()
 
     def _check_free(self, recipe: Recipe, resume: bool, overwrite: bool) -> None:
         if resume:
@@ -137,12 +137,12 @@ class Run:
                 raise RunError(f"{self.folder} holds something that is no run, so --overwrite does not delete it.")
 
     def start(self, recipe: Recipe) -> None:
-        """Empties the claimed folder and writes `recipe.json`."""
-        self._remove(list(self.folder.iterdir()))
+        """Empties the claimed folder and writes `recipe.json`; killed on the way, it is still a run's folder."""
+        self._remove(path for path in self.folder.iterdir() if path.name != "recipe.json")
         write_json(self._path("recipe.json"), recipe.to_json())
 
     def _remove(self, paths: Iterable[Path]) -> None:
-        for path in paths:
+        for path in list(paths):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -186,7 +186,7 @@ class Run:
 
     @property
     def scores(self) -> Path:
-        """The probabilities of every test image, `scores.csv`."""
+        """What the model gave every example of the test split, `scores.csv`."""
         return self._path("scores.csv")
 
     @property
@@ -227,7 +227,7 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One dictionary a finished epoch, from `history.csv`."""
+        """One dictionary a finished epoch, from `history.csv`; `learning_rate` is that of its first step."""
         path = self._path("history.csv")
         if not path.exists():
             return []

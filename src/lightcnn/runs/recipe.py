@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,8 +67,8 @@ class Recipe:
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
         freeze: Names of layers (patterns such as `conv_*` too) that are not trained.
-        teacher: Pictures: a run folder or model file whose probabilities take part in the targets (distillation); empty
-            for none.
+        teacher: Pictures: a run folder or model file whose probabilities make seven tenths of the targets
+            (distillation); empty for none.
         width: Pictures: what the channels of every convolution are multiplied by.
         batch_norm_momentum: Pictures: momentum of the moving statistics.
         label_smoothing: Pictures, faces: share of the target spread over all classes.
@@ -178,8 +179,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for key, kind in _field_types().items():
             value = getattr(self, key)
-            if kind is float and type(value) is int:
-                object.__setattr__(self, key, float(value))
+            if kind in _NUMBERS and isinstance(value, _NUMBERS[kind]) and not isinstance(value, bool):
+                object.__setattr__(self, key, kind(value))
             elif not _fits(value, kind):
                 raise RecipeError(f"{key} must be {_kind_name(kind)}. Received: {key}={value!r}")
         if all(self.dataset not in datasets for datasets in _DATASETS.values()):
@@ -198,8 +199,8 @@ class Recipe:
         for key, (other, needed) in _NEEDS.items():
             if self._is_set(key) and getattr(self, other) not in needed:
                 raise RecipeError(
-                    f"{key} has no effect with {other}={getattr(self, other)}: it needs {' or '.join(needed)}. "
-                    f"Received: {key}={getattr(self, key)!r}"
+                    f"{key} has no effect with {other}={getattr(self, other)}: it needs {' or '.join(needed)}; "
+                    f"without it, set {key}={_defaults()[key]}. Received: {key}={getattr(self, key)!r}"
                 )
         for one in dataclasses.fields(self):
             if self.task not in _tasks(one) and self._is_set(one.name):
@@ -214,7 +215,7 @@ class Recipe:
             )
 
     def _is_set(self, key: str) -> bool:
-        return bool(getattr(self, key) != next(one.default for one in dataclasses.fields(self) if one.name == key))
+        return bool(getattr(self, key) != _defaults()[key])
 
     @property
     def task(self) -> str:
@@ -302,7 +303,13 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "balanced": ("head", ("softmax", "sigmoid")),
 }
 
-# what `environment.json` always holds
+
+_NUMBERS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real}  # NumPy's too
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return {one.name: one.default for one in dataclasses.fields(Recipe)}
 
 
 @cache  # every value that is set asks
@@ -322,7 +329,7 @@ def _kind_name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return names.get(kind, "names separated by commas")
+    return names.get(kind, "a tuple of texts")
 
 
 def _check_keys(keys: Iterable[str]) -> None:

@@ -59,7 +59,8 @@ def train(
 
     Raises:
         DataError: If the data cannot be used.
-        RecipeError: If the recipe does not fit the data or `initial_weights`.
+        ModelFileError: If `initial_weights` or `teacher` are damaged or missing.
+        RecipeError: If the recipe does not fit the data, `initial_weights` or `teacher`, or these saw its test split.
         RunError: If the folder is in use, or cannot be resumed.
         DivergedError: If the loss becomes NaN or infinite; the best epoch before stays.
         StorageError: If the disk is full; the last checkpoint stays.
@@ -77,9 +78,11 @@ def train(
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
         _tell_of_data(data, bar)
         first = _first_environment(run, data) if resume else None
-        going_on = first is not None and has_checkpoint(run)
         task = _TASKS[recipe.task]
+        going_on = first is not None and has_checkpoint(run)
         networks, notes = task.build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
+        if first is not None and first.get("teacher", "") != networks.teacher:
+            raise RunError(f"{recipe.teacher} is not the model that {run.folder} was taught by until now.")
         for note in notes:
             bar.say(note)
         if not resume:
@@ -145,6 +148,7 @@ def _environment(
         **describe_environment(),
         "backend": keras.backend.backend(),
         "preprocessing": networks.preprocessing,
+        **({"teacher": networks.teacher} if networks.teacher else {}),
         "command": command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "data": {

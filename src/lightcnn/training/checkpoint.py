@@ -82,13 +82,18 @@ def restore(run: Run, model: Any) -> State:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         with np.load(io.BytesIO((run.checkpoint / content["weights"]).read_bytes()), allow_pickle=False) as arrays:
-            variables = _variables(model)
-            if set(arrays.files) != set(variables):
-                raise ValueError("its variables are not the model's")
-            for key, variable in variables.items():
-                variable.assign(arrays[key])
-        return State(content["history"], content["train_seconds"])
+            values = dict(arrays)
+        state = State(content["history"], content["train_seconds"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(
             f"The checkpoint in {run.checkpoint} is damaged: {error}. Start again with --overwrite."
         ) from error
+    variables = _variables(model)
+    if {key: value.shape for key, value in values.items()} != {key: one.shape for key, one in variables.items()}:
+        raise RunError(
+            f"The checkpoint in {run.checkpoint} belongs to another network or optimizer than lightcnn and Keras build "
+            f"now. Go on with the versions in {run.folder}/environment.json, or start again with --overwrite."
+        )
+    for key, variable in variables.items():
+        variable.assign(values[key])
+    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,12 +13,11 @@ from numpy.typing import NDArray
 from lightcnn import models
 from lightcnn.augmentation import augment_images
 from lightcnn.datasets.faces.loading import FaceDataset, centre_of
-from lightcnn.errors import RecipeError
 from lightcnn.layers import CosineHead
 from lightcnn.losses import loss_for
 from lightcnn.models import FACE_PRESETS
 from lightcnn.runs import Recipe
-from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
+from lightcnn.training.networks import Networks, build_pair, load_initial
 
 __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
 
@@ -42,15 +42,8 @@ def build_networks(
     """
     initial = load_initial(recipe) if preprocessing is None else None
     shape = (recipe.crop_size, recipe.crop_size, int(data.train.images.shape[-1]))
-    try:
-        with dtype_policy(recipe.precision):
-            trained = _network(recipe, shape, len(data.labels))
-        with dtype_policy("float32"):
-            saved = _network(recipe, shape, len(data.labels))
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
-    notes = [] if initial is None else take_weights(initial, trained, recipe.initial_weights)
-    freeze(trained, recipe.freeze)
+    build = partial(_network, recipe, shape, len(data.labels))
+    trained, saved, notes = build_pair(recipe, data, initial, build, build)
     settings: dict[str, Any] = {"label_smoothing": recipe.label_smoothing}
     if recipe.head != "softmax":
         settings |= {"margin": recipe.margin, "scale": recipe.head_scale}

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import keras
@@ -67,28 +68,45 @@ class ValidationBatches(keras.utils.PyDataset):
         return self._make(np.arange(start, min(start + self._batch_size, self._count)))
 
 
-def _feed(batches: Any) -> Any:
+def _feed(batches: Any, failures: list[Exception]) -> Any:
     """Returns batches in the form that the backend iterates fastest.
 
     Keras would wrap them for TensorFlow with tf.data's autotuning, whose thread takes seconds to end, once an epoch
     (measured: 3 s of 19). Here it is off; two batches are made ahead, and the order stays.
+
+    TensorFlow makes an error of its own of one in a batch; that in the batch is added to `failures`.
     """
     if keras.backend.backend() != "tensorflow":
         return batches
     import tensorflow as tf
 
     signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), batches[0])
-    dataset = tf.data.Dataset.from_generator(
-        lambda: (batches[index] for index in range(len(batches))), output_signature=signature
-    )
+
+    def made() -> Iterator[Any]:
+        try:
+            for index in range(len(batches)):
+                yield batches[index]
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
 
 
+def _clear(frame: FrameType | None) -> None:
+    """Clears a frame and those that called it, which it holds even where a filtered traceback does not show them."""
+    with contextlib.suppress(RuntimeError):  # at the first that is still running
+        while frame is not None:
+            frame.clear()
+            frame = frame.f_back
+
+
 @contextlib.contextmanager
-def _ending(model: Any) -> Iterator[None]:
-    """Ends the feeding of a training that an error or Ctrl-C stops.
+def _ending(model: Any, failures: list[Exception]) -> Iterator[None]:
+    """Ends the feeding of a training that an error or Ctrl-C stops, and raises the first of `failures`.
 
     Iterators of tf.data call Python from threads of their own. The error's traceback and the model would keep them
     until the interpreter ends, and a thread that calls Python while it ends can abort the process.
@@ -96,9 +114,12 @@ def _ending(model: Any) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        traceback.clear_frames(error.__traceback__)
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            _clear(frame)
         vars(model).pop("_eval_epoch_iterator", None)
         gc.collect()  # Keras' own iterators stand in a circle
+        if failures and isinstance(error, Exception):
+            raise failures.pop(0) from None  # the feeding holds what remains in the list
         raise
 
 
@@ -141,10 +162,11 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         held_out = partial(task.validation_batch, recipe, data)
         validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, held_out)
         remaining = (recipe.epochs - state.epochs) * len(batches)
-        with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained):
+        failures: list[Exception] = []
+        with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained, failures):
             networks.trained.fit(
-                _feed(batches),
-                validation_data=_feed(validation),
+                _feed(batches, failures),
+                validation_data=_feed(validation, failures),
                 initial_epoch=state.epochs,
                 epochs=recipe.epochs,
                 callbacks=[Recorder(run, recipe, networks, batches, state, bar, progress)],
@@ -163,9 +185,6 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
     return state
 
 
-_NOT_DECAYED = ("bias", "beta", "gamma")
-
-
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
     rate: Any = recipe.learning_rate
     if recipe.schedule == "one_cycle":
@@ -176,19 +195,14 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
     clip = {"global_clipnorm": recipe.clip_norm or None}
     if recipe.optimizer == "adam":
         return keras.optimizers.Adam(rate, **clip)
+    decay = {"weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         multipliers = {"logits/*": recipe.classifier_multiplier, "bias": recipe.bias_multiplier}
-        return CoupledSGD(
-            rate,
-            recipe.momentum,
-            recipe.weight_decay,
-            rate_multipliers=multipliers if recipe.task == FACES else None,
-            decay_multipliers=dict.fromkeys(_NOT_DECAYED, 0.0),
-            **clip,
-        )
-    kind = Muon if recipe.optimizer == "muon" else keras.optimizers.AdamW
-    optimizer = kind(rate, weight_decay=recipe.weight_decay, **clip)
-    optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+        multipliers = multipliers if recipe.task == FACES else {}
+        optimizer: Any = CoupledSGD(rate, recipe.momentum, rate_multipliers=multipliers, **decay, **clip)
+    else:
+        optimizer = (Muon if recipe.optimizer == "muon" else keras.optimizers.AdamW)(rate, **decay, **clip)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     return optimizer
 
 
@@ -206,15 +220,23 @@ class Recorder(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, run: Run, recipe: Recipe, networks: Networks, batches: Batches, state: State, bar: ProgressBar, task: Any
+        self,
+        run: Run,
+        recipe: Recipe,
+        networks: Networks,
+        batches: Batches,
+        state: State,
+        bar: ProgressBar,
+        progress: Any,
     ) -> None:
         super().__init__()
         self._run, self._recipe, self._networks, self._batches = run, recipe, networks, batches
-        self._state, self._bar, self._task = state, bar, task
-        self._started = time.perf_counter()
+        self._state, self._bar, self._progress = state, bar, progress
+        self._started, self._rate = time.perf_counter(), 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._batches.epoch = epoch
+        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
@@ -227,7 +249,7 @@ class Recorder(keras.callbacks.Callback):
                 f"The loss became {loss} at step {batch + 1} of epoch {epoch}; training stopped{kept}. "
                 f"Try a smaller learning_rate. Received: learning_rate={self._recipe.learning_rate}"
             )
-        self._task.advance(
+        self._progress.advance(
             description=f"Epoch {epoch}/{self._recipe.epochs}", figures=f"loss {loss:.4f}  accuracy {accuracy:.2%}"
         )
 
@@ -237,7 +259,7 @@ class Recorder(keras.callbacks.Callback):
         row = {
             "epoch": epoch + 1,
             **{key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "learning_rate": self._rate,
             "seconds": round(seconds, 3),
         }
         state = self._state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,16 +16,15 @@ from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import RecipeError
 from lightcnn.inference import Predictor
 from lightcnn.inference.images import PicturePredictor
-from lightcnn.models import lcnn
+from lightcnn.models import lcnn, read_metadata
 from lightcnn.runs import Recipe
 from lightcnn.runtimes import num_processors
-from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
+from lightcnn.training.networks import Networks, build_pair, initial_file, leaks, load_initial
 
 __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
 
 VALIDATION_BATCH = 256
 
-_MODELS = {"lcnn": lcnn}
 _TAUGHT = np.float32(0.7)  # share of a target that is the teacher's
 
 
@@ -48,7 +48,11 @@ def build_networks(
     initial = None
     if preprocessing is None:
         initial = load_initial(recipe)
-        preprocessing = _normalization(recipe, data.train) if initial is None else _preprocessing_of(initial)
+        if initial is None:
+            preprocessing = _normalization(recipe, data.train)
+        else:
+            _check_pixels("initial_weights", recipe, data, read_metadata(initial_file(recipe)))
+            preprocessing = _preprocessing_of(initial)
     scale, offset = preprocessing
     arguments: dict[str, Any] = {
         "input_shape": tuple(int(size) for size in data.train.images.shape[1:]),
@@ -61,15 +65,8 @@ def build_networks(
         "offset": offset,
         "name": recipe.model,
     }
-    try:
-        with dtype_policy(recipe.precision):
-            trained = _MODELS[recipe.model](**arguments, classifier_activation=None)
-        with dtype_policy("float32"):
-            saved = _MODELS[recipe.model](**arguments)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
-    notes = [] if initial is None else take_weights(initial, trained, recipe.initial_weights)
-    freeze(trained, recipe.freeze)
+    logits, probabilities = partial(lcnn, **arguments, classifier_activation=None), partial(lcnn, **arguments)
+    trained, saved, notes = build_pair(recipe, data, initial, logits, probabilities)
     metadata = {
         "format": 1,
         "task": recipe.task,
@@ -82,15 +79,17 @@ def build_networks(
         },
     }
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    teach = None
+    teach, digest = None, ""
     if recipe.teacher:
-        teach = _teaching(recipe, data)
-        notes.append(f"Taught by {recipe.teacher}.")
-    return Networks(trained, saved, loss, "accuracy", metadata, [scale, offset], teach), notes
+        teach, digest = _teaching(recipe, data)
+        taught = f"Taught by {recipe.teacher}: accuracy in training is agreement with it, and with the labels."
+        notes += [taught, *leaks(recipe, data, "teacher")]
+    return Networks(trained, saved, loss, "accuracy", metadata, [scale, offset], teach, digest), notes
 
 
-def _teaching(recipe: Recipe, data: ImageDataset) -> Callable[[Any, Any], Any]:
-    """Returns a function from pictures and labels to targets that are a teacher's probabilities by `_TAUGHT`.
+def _teaching(recipe: Recipe, data: ImageDataset) -> tuple[Callable[[Any, Any], Any], str]:
+    """Returns a function from pictures and labels to targets that are a teacher's probabilities by `_TAUGHT`, and its
+    digest.
 
     It looks at the pictures as the network does, augmented, and where they are mirrored at random also at their mirror
     images.
@@ -109,6 +108,8 @@ def _teaching(recipe: Recipe, data: ImageDataset) -> Callable[[Any, Any], Any]:
             f"{', '.join(teacher.labels)}"
         )
 
+    _check_pixels("teacher", recipe, data, teacher.metadata)
+
     # Batches are made on threads of tf.data, which end at any time; OpenVINO crashes when what it keeps for one ends
     # with it.
     thread = ThreadPoolExecutor(1)
@@ -118,7 +119,17 @@ def _teaching(recipe: Recipe, data: ImageDataset) -> Callable[[Any, Any], Any]:
         said = thread.submit(teacher.predict_arrays, np.concatenate(views)).result()
         return (1 - _TAUGHT) * labels + _TAUGHT * said.reshape(len(views), *labels.shape).mean(axis=0)
 
-    return teach
+    return teach, teacher.digest
+
+
+def _check_pixels(key: str, recipe: Recipe, data: ImageDataset, metadata: dict[str, Any]) -> None:
+    """Raises `RecipeError` if a model was trained on 8-bit pixels and the data are others, or the other way round."""
+    here, there = data.train.images.dtype, metadata.get("input", {}).get("dtype", "uint8")
+    if (there == "uint8") != (here == np.uint8):
+        raise RecipeError(
+            f"{key}={getattr(recipe, key)} does not fit: it was trained on pixels of {there}, whose range is another. "
+            f"Received: pixels of {here}"
+        )
 
 
 def _normalization(recipe: Recipe, split: Split) -> list[Any]:

@@ -16,7 +16,7 @@ from lightcnn.errors import RecipeError, nearest
 from lightcnn.models import load_model
 from lightcnn.runs import Recipe, Run
 
-__all__ = ["Networks", "dtype_policy", "freeze", "load_initial", "resolve", "take_weights"]
+__all__ = ["Networks", "build_pair", "freeze", "initial_file", "leaks", "load_initial", "resolve", "take_weights"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Networks:
         metadata: What the model file says of the model.
         preprocessing: What was measured on the training data and resuming must not measure again.
         teach: Returns the targets of a batch from its pictures and labels, where a teacher has a say in them.
+        teacher: The digest of the teacher's weights.
     """
 
     trained: Any
@@ -40,6 +41,7 @@ class Networks:
     metadata: dict[str, Any]
     preprocessing: list[Any]
     teach: Callable[[Any, Any], Any] | None = None
+    teacher: str = ""
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -51,8 +53,40 @@ def resolve(recipe: Recipe) -> Recipe:
     return replace(recipe, precision=precision, initial_weights=initial, teacher=teacher)
 
 
+def build_pair(
+    recipe: Recipe, data: Any, initial: Any, trained: Callable[[], Any], saved: Callable[[], Any]
+) -> tuple[Any, Any, list[str]]:
+    """Builds the network that trains, in the recipe's precision, and the one that is kept, in float32.
+
+    Args:
+        recipe: What to train.
+        data: What to train on.
+        initial: The model to take weights from, None for none.
+        trained: Builds the first.
+        saved: Builds the second.
+
+    Returns:
+        Both, and notes on what `initial_weights` brought.
+
+    Raises:
+        RecipeError: If the recipe, `initial_weights` or `freeze` do not fit the network.
+    """
+    try:
+        with _dtype_policy(recipe.precision):
+            network = trained()
+        with _dtype_policy("float32"):
+            kept = saved()
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    notes = []
+    if initial is not None:
+        notes = leaks(recipe, data, "initial_weights") + take_weights(initial, network, recipe.initial_weights)
+    freeze(network, recipe.freeze)
+    return network, kept, notes
+
+
 @contextmanager
-def dtype_policy(precision: str) -> Iterator[None]:
+def _dtype_policy(precision: str) -> Iterator[None]:
     """Sets Keras' policy for a recipe's precision, and the old one again at the end."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
@@ -62,12 +96,48 @@ def dtype_policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def leaks(recipe: Recipe, data: Any, key: str) -> list[str]:
+    """Notes where another training saw what is held out here, as one of the same data with another seed did.
+
+    Args:
+        recipe: What to train.
+        data: What to train on.
+        key: `initial_weights` or `teacher`. Of a run folder it is known what it saw, of a file it is not.
+
+    Raises:
+        RecipeError: If it saw the test split.
+    """
+    folder = Path(getattr(recipe, key))
+    if not (folder / "recipe.json").is_file():
+        return []
+    other = Run.open(folder)
+    drawn = ("seed", "validation_fraction", "test_fraction", "calibration_fraction")
+    others = {name: getattr(other.recipe, name) for name in drawn}
+    differing = ", ".join(f"{name}={value}" for name, value in others.items() if value != getattr(recipe, name))
+    if not differing or other.environment["data"]["digest"] != data.digest:
+        return []
+    if "test" in data.held_out:
+        raise RecipeError(
+            f"{key}={folder} was trained on examples of this test split, whose figures would be too good. "
+            f"Hold out the same ones, with {differing}, or keep the test examples apart from the training data."
+        )
+    return [
+        f"Note: {folder} was trained on examples of {split}, whose figures are too good; with {differing} they are not."
+        for split in sorted(data.held_out)
+    ]
+
+
 def load_initial(recipe: Recipe) -> Any:
     """Returns the model that `initial_weights` names, None if it names none."""
     if not recipe.initial_weights:
         return None
+    return load_model(initial_file(recipe))
+
+
+def initial_file(recipe: Recipe) -> Path:
+    """Returns the model file of `initial_weights`."""
     path = Path(recipe.initial_weights)
-    return load_model(Run.open(path).best_model if path.is_dir() else path)
+    return Run.open(path).best_model if path.is_dir() else path
 
 
 def take_weights(initial: Any, model: Any, origin: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lightcnn.layers import FeatureMask
 from lightcnn.losses import loss_for
 from lightcnn.models import from_samples
 from lightcnn.runs import FIXED_SIZE, Recipe
-from lightcnn.training.networks import Networks, dtype_policy, freeze, load_initial, take_weights
+from lightcnn.training.networks import Networks, build_pair, load_initial
 
 __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
 
@@ -54,15 +54,9 @@ def build_networks(
     if not data.train:
         raise RecipeError(f"{data.name} at {data.source} has nothing to train on. It has: {', '.join(data.splits)}.")
     initial = load_initial(recipe) if preprocessing is None else None
-    try:
-        with dtype_policy(recipe.precision):
-            trained = _network(recipe, "raw")
-        with dtype_policy("float32"):
-            saved = _network(recipe, "score")
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
-    notes = [] if initial is None else take_weights(initial, trained, recipe.initial_weights)
-    freeze(trained, recipe.freeze)
+    trained, saved, notes = build_pair(
+        recipe, data, initial, partial(_network, recipe, "raw"), partial(_network, recipe, "score")
+    )
     metadata = {
         "format": 1,
         "task": recipe.task,
