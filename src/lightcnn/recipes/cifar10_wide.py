@@ -1,0 +1,29 @@
+"""CIFAR-10 with the article's layers twice as wide, trained for at most two hours.
+
+Source: the article's layers with twice the maps (675,978 parameters); one cycle of Muon, shifts, mirroring and cutout
+
+Cost: 62 s an epoch on 2 cores of an AMD EPYC of the fourth generation
+
+Result: validation accuracy 84.8 % on 2,000 training pictures of CIFAR-10 (JPEG copy) held out, after half of its epochs
+
+Command: lightcnn train cifar10_wide
+"""
+
+from lightcnn.runs import Recipe
+
+RECIPE = Recipe(
+    name="cifar10_wide",
+    dataset="cifar10",
+    width=2,
+    epochs=96,
+    batch_size=256,
+    optimizer="muon",
+    learning_rate=0.02,
+    weight_decay=0.02,
+    batch_norm_momentum=0.95,
+    dropout=0.0,
+    max_shift=4,
+    flip=True,
+    cutout=12,
+    validation_fraction=0.04,
+)
