@@ -4,7 +4,7 @@
 
 Trains a fifth of the recipe's epochs. Accuracy on validation pictures (a tenth of the training pictures, the same for
 all) after the last epoch, and what it is above or below the baseline's of the same seed; a trick is recorded once its
-seeds are through. Test pictures are never read. `--only NAME,NAME` trains these alone, `NAME + NAME` joins several into
+seeds are through. Test pictures are never read. `--only NAME,NAME` trains the baseline and these alone, `NAME + NAME` joins several into
 one, and `--set KEY=VALUE` changes the recipe below all of them. `--layers` takes the tricks that change layers or
 parameters instead.
 """
@@ -49,7 +49,11 @@ TRICKS = {
     "AdamW": {"optimizer": "adamw", "learning_rate": 4e-3},
     "Nesterov SGD with rate 0.1": {**_SGD, "learning_rate": 0.1},
     "Nesterov SGD with rate 0.3": {**_SGD, "learning_rate": 0.3},
-    "the same with batch norm's bias 64 times as fast": {**_SGD, "learning_rate": 0.3, "norm_bias_rate": 64.0},
+    "Nesterov SGD with rate 0.3 and batch norm's bias 64 times as fast": {
+        **_SGD,
+        "learning_rate": 0.3,
+        "norm_bias_rate": 64.0,
+    },
     "batch norm's bias 4 times as fast": {"norm_bias_rate": 4.0},
     "3 Newton-Schulz steps instead of 5": {"newton_schulz_steps": 3},
     "identity initialisation": {"identity": True},
@@ -74,7 +78,7 @@ LAYERS = {
     "baseline": {},
     "batch norm without scale": {"norm_scale": False},
     "frozen whitening of 2 x 2 pixels in front": {"whitening": True},
-    "the same with a bias that learns": {"whitening": True, "whitening_bias": True},
+    "frozen whitening with a bias that learns": {"whitening": True, "whitening_bias": True},
     "mean over the last picture instead of flattening": {"pooling": True},
 }
 
@@ -97,7 +101,8 @@ def main():
 
     epochs = {"epochs": max(1, round(get_recipe(arguments.recipe).epochs / 5))}
     baseline = resolve(get_recipe(arguments.recipe, **{**epochs, **parse_settings(arguments.set)}))
-    names = arguments.only.split(",") if arguments.only else list(LAYERS if arguments.layers else TRICKS)
+    names = arguments.only.split(",") if arguments.only else LAYERS if arguments.layers else TRICKS
+    names = dict.fromkeys(["baseline", *names])  # the others are measured against it
     changes = {name: changes_of(name, baseline) for name in names}  # before hours of training: all names are right
     data = load_images(baseline.dataset, arguments.data_dir, validation_fraction=SHARE)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
@@ -110,7 +115,7 @@ def main():
         configuration = " ".join([f"{baseline.name}: {name}, {recipe.epochs} epochs", *arguments.set])
         for figure in results[name][0]:
             record("ablations", configuration, figure, "%", [one[figure] for one in results[name]], baseline.precision)
-        if "baseline" in results and name != "baseline":
+        if name != "baseline":
             pairs = zip(results[name], results["baseline"], strict=True)
             above = [one["validation accuracy"] - other["validation accuracy"] for one, other in pairs]
             record("ablations", configuration, "validation accuracy above the baseline's", "%", above)
@@ -152,7 +157,7 @@ def train(recipe, extras, data):
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch))]
     if extras.lookahead:
         callbacks.append(lookahead_callback(len(batches) * recipe.epochs))
-    feed = fitting._feed(batches)
+    feed = fitting._feed(batches, [])
     history = model.fit(feed, epochs=recipe.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     if extras.average:
         # Batch norm's statistics are still those of the last weights: 40 batches bring those of the averaged ones.

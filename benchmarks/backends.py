@@ -39,6 +39,7 @@ def main():
                 command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
                 subprocess.run([*command, "--quiet"], check=True, env={**os.environ, "KERAS_BACKEND": backend})
                 runs.append(json.loads((run / "metrics.json").read_text()))
+                print(run.name, runs[-1]["test"], runs[-1]["train_seconds"], file=sys.stderr, flush=True)
     accuracies = {way: [100 * metrics["test"]["accuracy"] for metrics in runs] for way, runs in results.items()}
     first = accuracies[WAYS[0]]
     for (backend, precision), values in accuracies.items():
@@ -48,7 +49,7 @@ def main():
         record("backends", name, "training time", "s", seconds, precision)
         if values is not first and len(values) > 1:
             error = math.sqrt((statistics.variance(values) + statistics.variance(first)) / len(values))
-            apart = (statistics.fmean(values) - statistics.fmean(first)) / error
+            apart = (statistics.fmean(values) - statistics.fmean(first)) / error if error else 0.0
             record("backends", f"{name} - tensorflow in float32", "difference", "standard errors", [apart], precision)
 
 

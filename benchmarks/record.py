@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 from datetime import date
-from functools import cache
 from pathlib import Path
 
 from lightcnn.backends import describe_environment
@@ -28,8 +27,7 @@ def _without_folders(arguments):
     return kept
 
 
-@cache  # a script records many rows, and the files may change while it runs
-def commit():
+def _commit():
     """Returns the commit that is measured, with `.changed` if files were changed since; nothing outside of git."""
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--abbrev=9", "--exclude=*"]
     described = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -42,13 +40,16 @@ def commit():
     return described and f"+{described}{'.changed' if changed else ''}"
 
 
+_COMMIT = _commit()  # files may change while a script runs
+
+
 def record(benchmark, configuration, figure, unit, values, precision="", environment=None, threads=None):
     """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition.
 
     `environment` is that of the measured process, None for this one's; `threads` are what it was left to use.
     """
     environment = environment or describe_environment()
-    versions = {**environment["versions"], "lightcnn": environment["versions"]["lightcnn"] + commit()}
+    versions = {**environment["versions"], "lightcnn": environment["versions"]["lightcnn"] + _COMMIT}
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_folders(sys.argv[1:])])
     row = {
         "date": date.today().isoformat(),

@@ -68,6 +68,7 @@ def main():
                 seconds = Run.open(run).history[-1]["seconds"]
                 speeds[case].append((count - 256) / seconds)
                 peaks[case].append(usage.ru_maxrss / 1024)
+                print(case, speeds[case][-1], peaks[case][-1], file=sys.stderr, flush=True)
     for case in CASES:
         name = "lcnn 28x28x1, {:,} pictures, width {}, {} threads".format(*case)
         record("scaling", name, "speed", "images/s", speeds[case], precision, threads=case[2])

@@ -133,6 +133,7 @@ def main():
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
             values.append(float(output.split()[-1]))
+            print(case, values[-1], file=sys.stderr, flush=True)
     for (way, precision, batch_size, side, channels), values in speeds.items():
         network = f"lcnn {side}x{side}x{channels} batch {batch_size}"
         name = f"{network}, {'PyTorch' if way == 'torch' else way}"
