@@ -4,9 +4,9 @@
 
 Trains a fifth of the recipe's epochs. Accuracy on validation pictures (a tenth of the training pictures, the same for
 all) after the last epoch, and what it is above or below the baseline's of the same seed; a trick is recorded once its
-seeds are through. Test pictures are never read. `--only NAME,NAME` trains the baseline and these alone, `NAME + NAME` joins several into
-one, and `--set KEY=VALUE` changes the recipe below all of them. `--layers` takes the tricks that change layers or
-parameters instead.
+seeds are through. Test pictures are never read. `--only NAME,NAME` trains the baseline and these alone, `NAME + NAME`
+joins several into one, and `--set KEY=VALUE` changes the recipe below all of them. `--layers` takes the tricks that
+change layers or parameters instead.
 """
 
 import argparse
