@@ -2,9 +2,9 @@
 
 Source: the article's layers with twice the maps (675,978 parameters); one cycle of Muon, shifts, mirroring and cutout
 
-Cost: 62 s an epoch on 2 cores of an AMD EPYC of the fourth generation
+Cost: 6,475 s of training on 2 cores of an AMD EPYC of the fourth generation (other programs ran at idle priority)
 
-Result: validation accuracy 84.8 % on 2,000 training pictures of CIFAR-10 (JPEG copy) held out, after half of its epochs
+Result: test accuracy 88.95 % on CIFAR-10 (JPEG copy), 90.35 % with mirrored views, 1 seed
 
 Command: lightcnn train cifar10_wide
 """
