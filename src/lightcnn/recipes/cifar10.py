@@ -2,9 +2,9 @@
 
 Source: the layers are the article's (183,498 parameters); one cycle of Muon, label smoothing, shifts and mirroring
 
-Cost: about 650 s of training on 2 cores of an AMD EPYC of the fourth generation, half of it on the fifth
+Cost: 524 s of training on 2 cores of an AMD EPYC of the fourth generation
 
-Result: validation accuracy 86.9 % on 5,000 training pictures of CIFAR-10 (JPEG copy) held out, 30 epochs, 1 seed
+Result: test accuracy 85.0 ± 0.4 % on CIFAR-10 (JPEG copy), 3 seeds
 
 Command: lightcnn train cifar10
 """
