@@ -703,6 +703,18 @@ def test_a_model_that_saw_the_test_split_is_refused(whole):
     assert networks.leaks(recipe(seed=5, teacher=str(whole.folder)), other, "teacher") == []
 
 
+def test_an_interruption_that_a_scope_hides_is_one(data, tmp_path, monkeypatch):
+    def stop(self, epoch, logs=None):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("Exiting device scope without proper scope nesting")
+
+    monkeypatch.setattr(fitting.Recorder, "on_epoch_begin", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path / "run", data, quiet=True)
+
+
 def test_an_error_in_a_batch_is_raised_as_it_is(data, tmp_path, monkeypatch):
     def broken(own, loaded, positions, generator, whole_batch=training.images.training_batch):
         count = next(batches)

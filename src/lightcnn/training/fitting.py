@@ -104,6 +104,13 @@ def _clear(frame: FrameType | None) -> None:
             frame = frame.f_back
 
 
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tells Ctrl-C, for which TensorFlow raises an error of its own where it hits the entry of one of its scopes."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 @contextlib.contextmanager
 def _ending(model: Any, failures: list[Exception]) -> Iterator[None]:
     """Ends the feeding of a training that an error or Ctrl-C stops, and raises the first of `failures`.
@@ -118,6 +125,8 @@ def _ending(model: Any, failures: list[Exception]) -> Iterator[None]:
             _clear(frame)
         vars(model).pop("_eval_epoch_iterator", None)
         gc.collect()  # Keras' own iterators stand in a circle
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
         if failures and isinstance(error, Exception):
             raise failures.pop(0) from None  # the feeding holds what remains in the list
         raise
