@@ -121,13 +121,15 @@ def _ending(model: Any, failures: list[Exception]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            _clear(frame)
+        traceback.clear_frames(error.__traceback__)
         vars(model).pop("_eval_epoch_iterator", None)
         gc.collect()  # Keras' own iterators stand in a circle
         if _was_interrupted(error):
             raise KeyboardInterrupt from None
         if failures and isinstance(error, Exception):
+            for frame, _ in traceback.walk_tb(error.__traceback__):
+                _clear(frame)
+            gc.collect()
             raise failures.pop(0) from None  # the feeding holds what remains in the list
         raise
 
@@ -243,9 +245,14 @@ class Recorder(keras.callbacks.Callback):
         self._state, self._bar, self._progress = state, bar, progress
         self._started, self._rate = time.perf_counter(), 0.0
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._rate = self._learning_rate()
+
+    def _learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._batches.epoch = epoch
-        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
@@ -271,6 +278,7 @@ class Recorder(keras.callbacks.Callback):
             "learning_rate": self._rate,
             "seconds": round(seconds, 3),
         }
+        self._rate = self._learning_rate()  # of the next epoch's first step
         state = self._state
         state.history.append(row)
         state.train_seconds += seconds
