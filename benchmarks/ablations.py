@@ -157,7 +157,7 @@ def train(recipe, extras, data):
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch))]
     if extras.lookahead:
         callbacks.append(lookahead_callback(len(batches) * recipe.epochs))
-    feed = fitting._feed(batches, [])
+    feed = fitting._feed(batches)
     history = model.fit(feed, epochs=recipe.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     if extras.average:
         # Batch norm's statistics are still those of the last weights: 40 batches bring those of the averaged ones.

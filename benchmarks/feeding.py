@@ -35,9 +35,9 @@ def main():
     model = networks.trained
     model.compile(fitting._optimizer(recipe, len(batches)), networks.loss, metrics=[networks.accuracy])
     ways = {
-        "ours": fitting._feed(batches, []),
+        "ours": fitting._feed(batches),
         "Keras": batches,
-        "one batch repeated": fitting._feed([batches[len(batches) // 2]] * len(batches), []),
+        "one batch repeated": fitting._feed([batches[len(batches) // 2]] * len(batches)),
     }
     seconds = {way: [] for way in ways}
     for epoch in range(arguments.rounds + 1):

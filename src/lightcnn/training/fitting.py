@@ -68,32 +68,36 @@ class ValidationBatches(keras.utils.PyDataset):
         return self._make(np.arange(start, min(start + self._batch_size, self._count)))
 
 
-def _feed(batches: Any, failures: list[Exception]) -> Any:
+def _feed(batches: Any) -> Any:
     """Returns batches in the form that the backend iterates fastest.
 
     Keras would wrap them for TensorFlow with tf.data's autotuning, whose thread takes seconds to end, once an epoch
     (measured: 3 s of 19). Here it is off; two batches are made ahead, and the order stays.
-
-    TensorFlow makes an error of its own of one in a batch; that in the batch is added to `failures`.
     """
     if keras.backend.backend() != "tensorflow":
         return batches
     import tensorflow as tf
 
     signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), batches[0])
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (batches[index] for index in range(len(batches))), output_signature=signature
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
 
-    def made() -> Iterator[Any]:
+
+def _noting(make: Callable[..., Any], failures: list[Exception]) -> Callable[..., Any]:
+    """Returns `make`, adding its errors to `failures`: TensorFlow makes an error of its own of one in a batch."""
+
+    def noting(*arguments: Any) -> Any:
         try:
-            for index in range(len(batches)):
-                yield batches[index]
+            return make(*arguments)
         except Exception as error:
             failures.append(error)
             raise
 
-    dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
+    return noting
 
 
 def _clear(frame: FrameType | None) -> None:
@@ -130,7 +134,8 @@ def _ending(model: Any, failures: list[Exception]) -> Iterator[None]:
             for frame, _ in traceback.walk_tb(error.__traceback__):
                 _clear(frame)
             gc.collect()
-            raise failures.pop(0) from None  # the feeding holds what remains in the list
+            failure = failures.pop(0)  # the feeding holds what remains in the list
+            raise failure from failure.__cause__
         raise
 
 
@@ -158,7 +163,8 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         examples, targets = task.training_batch(recipe, data, positions, generator)
         return examples, targets if networks.teach is None else networks.teach(examples, targets)
 
-    batches = Batches(len(data.train), recipe, make)
+    failures: list[Exception] = []
+    batches = Batches(len(data.train), recipe, _noting(make, failures))
     optimizer = _optimizer(recipe, steps_per_epoch=len(batches))
     networks.trained.compile(
         optimizer=optimizer,
@@ -170,14 +176,13 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
     if state.epochs:
         bar.tell(f"Going on after epoch {state.epochs}.")
     if state.epochs < recipe.epochs and not _out_of_patience(state, recipe):
-        held_out = partial(task.validation_batch, recipe, data)
+        held_out = _noting(partial(task.validation_batch, recipe, data), failures)
         validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, held_out)
         remaining = (recipe.epochs - state.epochs) * len(batches)
-        failures: list[Exception] = []
         with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained, failures):
             networks.trained.fit(
-                _feed(batches, failures),
-                validation_data=_feed(validation, failures),
+                _feed(batches),
+                validation_data=_feed(validation),
                 initial_epoch=state.epochs,
                 epochs=recipe.epochs,
                 callbacks=[Recorder(run, recipe, networks, batches, state, bar, progress)],
