@@ -88,11 +88,8 @@ def build_networks(
 
 
 def _teaching(recipe: Recipe, data: ImageDataset) -> tuple[Callable[[Any, Any], Any], str]:
-    """Returns a function from pictures and labels to targets that are a teacher's probabilities by `_TAUGHT`, and its
-    digest.
-
-    It looks at the pictures as the network does, augmented, and where they are mirrored at random also at their mirror
-    images.
+    """Returns a function from augmented pictures and labels to targets that are a teacher's probabilities of the same
+    pictures by `_TAUGHT`, and its digest.
 
     Raises:
         RecipeError: If the teacher is for other pictures or classes.
@@ -115,9 +112,7 @@ def _teaching(recipe: Recipe, data: ImageDataset) -> tuple[Callable[[Any, Any], 
     thread = ThreadPoolExecutor(1)
 
     def teach(pictures: Any, labels: Any) -> Any:
-        views = [pictures, pictures[:, :, ::-1]] if recipe.flip else [pictures]
-        said = thread.submit(teacher.predict_arrays, np.concatenate(views)).result()
-        return (1 - _TAUGHT) * labels + _TAUGHT * said.reshape(len(views), *labels.shape).mean(axis=0)
+        return (1 - _TAUGHT) * labels + _TAUGHT * thread.submit(teacher.predict_arrays, pictures).result()
 
     return teach, teacher.digest
 
