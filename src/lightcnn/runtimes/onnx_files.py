@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lightcnn.runtimes.artifact import TensorInfo, sizes
+from lightcnn.runtimes.artifact import TensorInfo, num_processors, sizes
 from lightcnn.runtimes.checking import METADATA, damaged, parsed_metadata
 
 __all__ = ["open_onnx"]
@@ -21,8 +21,8 @@ def open_onnx(path: Path, streams: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if streams > 1:
-        options.intra_op_num_threads = 1
+    # By itself it takes a thread for every processor of the machine, and ties each to one, those that others use too.
+    options.intra_op_num_threads = 1 if streams > 1 else num_processors()
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class of its own for every cause
