@@ -1,6 +1,7 @@
 """An artifact is opened by its runtime alone, and whatever is wrong with it is said clearly."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,29 @@ def test_several_threads_at_once_do_not_disturb_each_other(artifacts, form):
 def test_a_shape_that_does_not_fit_is_named(artifacts, form, arrays):
     with pytest.raises(DataError, match=r"\(any, 16, 18, 1\)"):
         open_artifact(artifacts(form))(*arrays)
+
+
+PROCESSORS_OF_THREADS = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[2])})
+import numpy as np
+from lightcnn.runtimes import open_artifact
+pictures = np.zeros((3, 16, 18, 1), np.float32)
+for streams in (1, 2):
+    artifact = open_artifact(sys.argv[1], streams)
+    list(artifact.map([(pictures,)] * 4))
+    statuses = [open(f"/proc/self/task/{thread}/status").read() for thread in os.listdir("/proc/self/task")]
+    print(*{status.partition("Cpus_allowed_list:")[2].split()[0] for status in statuses})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tie threads to processors")
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "keras"])
+def test_a_runtime_keeps_to_the_processors_that_it_was_given(artifacts, form):
+    for processor in sorted(os.sched_getaffinity(0)):
+        command = [sys.executable, "-c", PROCESSORS_OF_THREADS, str(artifacts(form)), str(processor)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert printed.split() == [str(processor)] * 2
 
 
 def made_up(run, streams):
