@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from lightcnn import backends
+from lightcnn.datasets.published import keras_cache
 from lightcnn.errors import LightCNNError, MissingDependencyError
+from lightcnn.files import cache_folder
 
 TESTS = Path(__file__).parent
 ON_EVERY_BACKEND = [
@@ -99,6 +101,42 @@ print(describe_environment()["backend"])
     assert result.stdout.strip() == backend
 
 
+@pytest.mark.parametrize(
+    ("quota", "processors"),
+    [
+        ("max 100000", 4),
+        ("150000 100000", 2),
+        ("100000 100000", 1),
+        ("20000 100000", 1),
+        ("900000 100000", 4),
+        (None, 4),
+    ],
+)
+def test_a_process_has_the_processors_of_its_container(monkeypatch, tmp_path, quota, processors):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 2, 5, 7}, raising=False)
+    monkeypatch.setattr(backends, "_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        backends._QUOTA.write_text(f"{quota}\n")
+    assert backends.num_processors() == processors
+
+
+def test_a_program_without_a_console_imports_keras():
+    code = "import sys; sys.stderr = None; from lightcnn.backends import import_backend; import_backend(); print(5)"
+    assert run_python(code, KERAS_BACKEND=keras.backend.backend()).stdout == "5\n"
+
+
+def test_a_user_needs_no_home(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setattr(os.path, "expanduser", str)  # as it does then
+    for name in ("KERAS_HOME", "LIGHTCNN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert backends._configured_backend() is None
+    assert (keras_cache(), cache_folder()) == (Path("~/.keras/datasets"), Path("~/.cache/lightcnn"))
+
+
 def test_import_backend_imports_keras_and_says_nothing():
     code = "import sys; from lightcnn.backends import import_backend; import_backend(); assert 'keras' in sys.modules"
     result = run_python(code, KERAS_BACKEND=keras.backend.backend(), TF_CPP_MIN_LOG_LEVEL="0")
@@ -110,6 +148,7 @@ def test_import_backend_shows_why_it_failed():
 import os, sys, types
 os.environ["KERAS_BACKEND"] = "tensorflow"
 from lightcnn import backends
+from lightcnn.datasets.published import keras_cache
 backends.find_spec = lambda name: object()
 class Broken:
     def find_spec(self, name, path=None, target=None):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -627,3 +628,21 @@ def test_ctrl_c_in_any_command_is_130(call, finished, monkeypatch):
 
     monkeypatch.setattr("lightcnn.runs.compare", interrupted)
     assert call("compare", finished.folder).code == 130
+
+
+WHAT_A_FILE_CAN_BE_CALLED = r"""
+import click
+from lightcnn.cli.group import main
+@main.command()
+def say():
+    click.echo("\u5199\u771f caf\udce9.png")
+main(["say"])
+"""
+
+
+@pytest.mark.parametrize("encoding", ["cp1252:strict", "ascii", "utf-8"])
+def test_every_name_of_a_file_can_be_printed(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", WHAT_A_FILE_CAN_BE_CALLED]
+    printed = subprocess.run(command, capture_output=True, env=environment, check=True).stdout
+    assert printed.decode("utf-8").split() == ["写真", r"caf\udce9.png"]

@@ -664,6 +664,13 @@ def test_a_runtime_that_is_missing_is_named_before_the_work(model_file, tmp_path
         export(model_file, tmp_path / "model.tflite", "litert")
 
 
+def test_a_model_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(ModelFileError, match=r"typo\.keras does not exist or is not a file\. Expected a Keras model"):
+        export(tmp_path / "typo.keras")
+    with pytest.raises(ModelFileError, match=r"best\.keras does not exist"):
+        export(begin(tmp_path / "run", get_recipe("mnist")).folder)
+
+
 def test_exporting_needs_no_onnxruntime_until_it_is_used():
     script = "import sys; sys.modules['onnxruntime'] = None; import lightcnn.exporting"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

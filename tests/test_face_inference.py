@@ -14,7 +14,6 @@ from lightcnn.alignment import align
 from lightcnn.errors import DataError, ModelFileError
 from lightcnn.exporting import export
 from lightcnn.inference import Predictor
-from lightcnn.inference import faces as inference
 from lightcnn.inference.faces import FacePredictor, insightface_landmarks
 from lightcnn.models import light_cnn_9, load_model, read_metadata, save_model, write_metadata
 from lightcnn.recipes import get_recipe
@@ -319,7 +318,7 @@ def test_a_blank_picture_has_no_direction(grey, tmp_path):
 
 
 def test_files_are_read_a_batch_at_a_time_and_come_in_order(grey, tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "_GROUP", 4)
+    monkeypatch.setattr("lightcnn.inference._GROUP", 4)
     files = [save(tmp_path / f"{place}.png", noise(place, SIZE, SIZE)) for place in range(10)]
     taken = []
     rows = grey.predict(taken.append(file) or file for file in files)

@@ -395,6 +395,8 @@ def test_landmarks_in_json(tmp_path):
         ("a.json", '{"x.png":\n [[1, 2], [3, 4]]}', r"a\.json, line 1 \('x\.png'\): expected five points"),
         ("a.json", '{\n"x.png": "text",\n"y.png": 1}', r"a\.json, line 2 \('x\.png'\): expected five points"),
         ("a.json", json.dumps({"x": POINTS})[:-1] + f', "x": {POINTS}}}', "'x' is there a second time"),
+        ("a.json", f'{{"é": {POINTS},\n\n"ü": 1}}', r"a\.json, line 3 \('ü'\): expected five points"),
+        ("a.json", f'{{"\\u00e9": {POINTS},\n"\\u00fc": 1}}', r"a\.json, line 2 \('ü'\): expected five points"),
         ("a.json", '{"x.png":\n', r"a\.json, line 2 is no JSON"),
         ("a.json", "[1, 2]", r"a\.json, line 1: expected \{file: \[\[x, y\]"),
         (

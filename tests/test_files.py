@@ -51,7 +51,7 @@ def test_an_exception_inside_leaves_the_old_file_and_passes_through(tmp_path, er
     assert names_in(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_an_error_of_the_disk_leaves_the_old_file(tmp_path, monkeypatch, call):
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")
@@ -100,6 +100,34 @@ def test_permissions_are_those_of_any_new_file(tmp_path, umask, mode):
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
     assert after == umask
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_and_a_device_are_written_to_and_stay(tmp_path):
+    pipe, received = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    write_text(pipe, "through")
+    reader.join()
+    assert received == [b"through"]
+    write_text(Path("/dev/null"), "away")
+    assert pipe.is_fifo()
+    assert Path("/dev/null").is_char_device()
+    assert names_in(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_one(tmp_path, exists):
+    (tmp_path / "elsewhere").mkdir()
+    path, target = tmp_path / "a.txt", tmp_path / "elsewhere" / "b.txt"
+    if exists:
+        target.write_text("old")
+    path.symlink_to(target)
+    write_text(path, "new")
+    assert path.is_symlink()
+    assert target.read_text() == "new"
+    assert names_in(tmp_path) == ["a.txt", "elsewhere"]
 
 
 def test_nothing_of_the_new_file_is_seen_before_it_is_whole(tmp_path):

@@ -7,6 +7,7 @@ import threading
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -32,7 +33,7 @@ from lightcnn.inference import images as inference
 from lightcnn.inference.images import PicturePredictor
 from lightcnn.models import lcnn, load_model, save_model
 from lightcnn.recipes import get_recipe
-from lightcnn.runtimes import checking, keras_artifact, open_artifact
+from lightcnn.runtimes import Artifact, TensorInfo, checking, keras_artifact, open_artifact
 
 LABELS = ["zero", "one", "two", "three"]
 
@@ -116,7 +117,7 @@ def test_as_many_labels_as_asked_for(grey, pictures, top):
 def test_order_and_repeats_are_kept_over_batches(grey, pictures):
     files = [pictures[index % 10] for index in (*range(0, 140, 7), *range(150, 0, -1))]
     rows = list(grey.predict(files))
-    assert len(files) > 2 * inference._GROUP
+    assert len(files) > 2 * inference_room._GROUP
     assert [row["file"] for row in rows] == [str(path) for path in files]
     alone = {str(path): next(grey.predict([path]))["probability"] for path in pictures}
     for row in rows:
@@ -133,7 +134,7 @@ def test_files_are_read_batch_by_batch(grey, pictures):
 
     rows = grey.predict(endless())
     next(rows)
-    assert len(taken) == 2 * inference._GROUP  # one is computed, one is decoded
+    assert len(taken) == 2 * inference_room._GROUP  # one is computed, one is decoded
 
 
 def test_no_files_give_no_rows(grey):
@@ -183,8 +184,8 @@ def test_a_bad_file_is_named_and_the_others_done(grey, pictures, tmp_path):
 
 
 def test_only_bad_files_give_only_errors(grey, tmp_path):
-    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference._GROUP + 1)]))
-    assert len(rows) == inference._GROUP + 1
+    rows = list(grey.predict([tmp_path / f"{index}.png" for index in range(inference_room._GROUP + 1)]))
+    assert len(rows) == inference_room._GROUP + 1
     assert {row["error"] for row in rows} == {"no such file"}
 
 
@@ -216,6 +217,22 @@ def test_arrays_give_rows_as_files_do(grey, pictures):
 def test_what_is_no_file_and_no_picture_is_refused(grey, wrong):
     with pytest.raises(DataError, match=r"Expected (pictures of (shape|finite)|files or arrays).*Received"):
         list(grey.predict(wrong))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_file_is_no_list_of_files(grey, pictures, kind):
+    with pytest.raises(DataError, match=rf"in a list: \['{pictures[0]}'\]. Received: "):
+        next(grey.predict(kind(pictures[0])))
+
+
+def test_groups_of_pictures_fit_the_memory():
+    def size(shape, streams):
+        info = TensorInfo("pictures", (None, *shape), "float32")
+        return inference_room.group_size(Artifact(Path("a"), {}, (info,), info, "0" * 64, streams, None))
+
+    assert [size((28, 28, 1), streams) for streams in (1, 4)] == [64, 256]
+    assert 1 < size((1024, 1024, 3), 64) * 1024 * 1024 * 3 <= 2**28
+    assert size((40_000, 40_000, 3), 1) == 1
 
 
 def test_a_row_does_not_depend_on_its_batch(grey):
@@ -332,7 +349,7 @@ def noise(run):
     return made_up_examples(load_model(run.best_model), metadata())
 
 
-@pytest.mark.parametrize("error", [ExportError("no such layer"), StorageError("disk is full")])
+@pytest.mark.parametrize("error", [ExportError("no such layer"), StorageError("disk is full"), DataError("no thread")])
 def test_a_run_that_cannot_be_exported_is_run_with_keras(grey, grey_model, pictures, tmp_path, monkeypatch, error):
     run = run_with(grey_model, tmp_path / "run")
     monkeypatch.setattr(exporting, "export", fail_with(error))
@@ -461,7 +478,7 @@ def test_files_are_decoded_on_other_threads_while_the_model_computes(grey, pictu
 
     monkeypatch.setattr(inference, "decode_picture", decode)
     predictor = PicturePredictor(replace(grey._artifact, run=run))
-    files = [pictures[0]] * inference._GROUP + [pictures[1]]
+    files = [pictures[0]] * inference_room._GROUP + [pictures[1]]
     assert [row["file"] for row in predictor.predict(files)] == [str(path) for path in files]
     assert overlapped == [True, True]
 

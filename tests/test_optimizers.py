@@ -192,6 +192,15 @@ def test_layers_called_embedding_follow_adam_if_one_wants():
     assert np.abs(muon_run(Muon(0.1, weight_decay=None), "embedding", kernel, of="dense") - expected).mean() > 0.01
 
 
+@pytest.mark.parametrize("name", ["logits", "head"])
+def test_the_last_layer_follows_adam(name):
+    kernel = KERNELS["dense"]
+    followed = muon_run(Muon(0.1, weight_decay=None), name, kernel, of="dense")
+    np.testing.assert_allclose(
+        followed, muon_run(keras.optimizers.Adam(0.02), name, kernel, of="dense"), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_one_text_is_no_list_of_layers():
     with pytest.raises(ValueError, match=r"`exclude_layers` must be a list of texts. Received: .*'logits'"):
         Muon(exclude_layers="logits")

@@ -25,6 +25,7 @@ from PIL import Image
 
 from lightcnn.datasets.published import array_digest, cifar10, cifar10_files, downloading, mnist, mnist_files, read_npz
 from lightcnn.errors import DataError, DigestError
+from lightcnn.files import cache_folder
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 # Of the original files, un-gzipped, as published.
@@ -685,6 +686,38 @@ def test_cifar10_is_downloaded_to_where_keras_looks(believed, host, monkeypatch)
     assert names_in(keras) == ["cifar-10-batches-py-target"]
     assert source == keras / "cifar-10-batches-py-target" / "cifar-10-batches-py"
     assert host.requests == ["/cifar-10-python.tar.gz"]
+
+
+def test_cifar10_that_cannot_go_to_keras_cache_goes_to_ours(believed, host, monkeypatch, tmp_path):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
+        tar.add(believed.python, "cifar-10-batches-py")
+    host.content = archive.getvalue()
+    monkeypatch.setattr(cifar10_files, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file" / "below"))
+    for _ in range(2):
+        assert cifar10()[2] == cache_folder() / "cifar-10-batches-py-target" / "cifar-10-batches-py"
+    assert host.requests == ["/cifar-10-python.tar.gz"]
+
+
+def test_cifar10_that_another_process_unpacked_meanwhile_is_used(believed, host, monkeypatch):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
+        tar.add(believed.python, "cifar-10-batches-py")
+    host.content = archive.getvalue()
+    monkeypatch.setattr(cifar10_files, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+    keras = Path(os.environ["KERAS_HOME"]) / "datasets"
+    real = cifar10_files.download
+
+    def download(url, path, *more):
+        real(url, path, *more)
+        (keras / "cifar-10-batches-py-target").mkdir()
+        (keras / "cifar-10-batches-py-target" / "cifar-10-batches-py").symlink_to(believed.python)
+
+    monkeypatch.setattr(cifar10_files, "download", download)
+    assert cifar10()[2].is_symlink()
+    assert names_in(keras) == ["cifar-10-batches-py-target"]
 
 
 @pytest.mark.usefixtures("nobody_listens")

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -12,7 +14,7 @@ from conftest import begin, environment_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightcnn.errors import LightCNNError, RecipeError, RunError
+from lightcnn.errors import LightCNNError, RecipeError, RunError, StorageError
 from lightcnn.files import write_json
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, compare, default_run_folder, parse_settings
@@ -334,7 +336,8 @@ def test_a_run_folder_is_absolute(tmp_path, monkeypatch):
     assert run.recipe == recipe()
 
 
-def test_the_default_folder_is_the_recipe_and_the_time():
+def test_the_default_folder_is_the_recipe_and_the_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert re.fullmatch(r"runs/mnist/\d{8}-\d{6}", default_run_folder("mnist").as_posix())
 
 
@@ -518,11 +521,17 @@ def test_a_folder_is_a_runs_when_its_emptying_is_killed(tmp_path, monkeypatch):
 
 def test_a_default_folder_is_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folders = []
-    for _ in range(3):
-        folders.append(default_run_folder("mnist"))
-        folders[-1].mkdir(parents=True)
-    assert len(set(folders)) == 3
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(default_run_folder, ["mnist"] * 20))
+    assert len(set(folders)) == 20
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_a_default_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("a file")
+    with pytest.raises(StorageError, match=r"runs/mnist/.* could not be made: .*--run-dir"):
+        default_run_folder("mnist")
 
 
 def test_two_channels_are_refused():

@@ -19,7 +19,7 @@ from lightcnn.exporting import export
 from lightcnn.models import lcnn, load_model, save_model
 from lightcnn.runtimes import Artifact, TensorInfo, checking, has_runtime, open_artifact
 
-METADATA = {"format": 1, "task": "image classification", "labels": ["a", "b", "c"]}
+METADATA = {"format": 1, "task": "image classification", "labels": ["a", "猫", "caf\udce9"]}
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="LiteRT's converter needs it")
 FORMS = [
     "onnx",
@@ -66,7 +66,7 @@ def test_every_form_gives_what_keras_gives(artifacts, model_file, form):
         np.testing.assert_allclose(artifact(pictures()[:count]), expected[:count], atol=1e-5)
     assert artifact(pictures(0)).shape == (0, 3)
     assert artifact(pictures().astype("uint8")).dtype == np.float32  # pixels as a decoder gives them
-    assert artifact.metadata["labels"] == ["a", "b", "c"]
+    assert artifact.metadata["labels"] == METADATA["labels"]
     assert artifact.inputs[0].shape == (None, 16, 18, 1)
 
 
@@ -79,6 +79,18 @@ def test_several_threads_at_once_do_not_disturb_each_other(artifacts, form):
     assert len(received) == 40
     for one, other in zip(expected, received, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_threads_that_end_take_nothing_with_them(artifacts, form):
+    artifact, received = open_artifact(artifacts(form)), []
+    for _ in range(30):  # as a server that has a thread for every request
+        thread = threading.Thread(target=lambda: received.append(artifact(pictures())))
+        thread.start()
+        thread.join()
+    for one in received:
+        np.testing.assert_allclose(one, artifact(pictures()), atol=1e-6)
+    assert len(received) == 30
 
 
 @pytest.mark.parametrize(

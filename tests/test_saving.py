@@ -19,7 +19,12 @@ from lightcnn.optimizers import CoupledSGD, Muon
 from lightcnn.schedules import OneCycle
 
 NOISE = np.random.default_rng(0).bytes(5000)
-METADATA = {"task": "image classification", "labels": ["Straße", "猫"], "threshold": 0.25, "calibration": None}
+METADATA = {
+    "task": "image classification",
+    "labels": ["Straße", "猫", "caf\udce9"],
+    "threshold": 0.25,
+    "calibration": None,
+}
 
 
 def small_model():

@@ -124,6 +124,29 @@ def test_what_is_no_file_and_no_recording_is_refused(any_length, wrong):
         list(any_length.predict(wrong))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (np.zeros(9, np.int16), r"int16 \(9,\)\. Divide them by 32768\."),
+        (np.zeros((2, 9)), r"float64 \(2, 9\)"),
+        (np.full(9, np.nan), "NaN or infinity"),
+    ],
+)
+def test_samples_that_would_score_as_well_are_refused(fixed, wrong, hint):
+    stream = Stream(fixed)
+    stream.push(np.zeros(5))
+    for listen in (lambda: fixed.score([wrong]), lambda: stream.push(wrong)):
+        with pytest.raises(DataError, match=f"Expected samples.*Received: {hint}"):
+            listen()
+    (window,) = stream.finish()  # the stream goes on with what it had
+    assert window["end_s"] == 5 / RATE
+
+
+def test_the_pieces_of_a_long_file_count_by_their_lengths(any_length, monkeypatch):
+    monkeypatch.setattr(any_length, "score", lambda pieces: np.array([piece.mean() for piece in pieces]))
+    assert any_length._mean_score([np.full(60, 1.0), np.full(60, 3.0), np.full(30, -5.0)]) == pytest.approx(0.6)
+
+
 def test_a_model_without_calibration_gives_no_llr(any_length, files):
     (row,) = any_length.predict(files[:1])
     assert row["llr"] is None

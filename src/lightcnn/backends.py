@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import tempfile
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,15 @@ __all__ = [
     "describe_environment",
     "has_fast_bfloat16",
     "import_backend",
+    "num_processors",
     "random_stream",
     "set_seed",
     "shape_text",
 ]
 
 BACKENDS = ("tensorflow", "jax", "torch")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, of a period
+_IMPORTING = threading.Lock()
 
 
 def choose_backend() -> None:
@@ -50,7 +54,7 @@ def choose_backend() -> None:
 
 
 def _configured_backend() -> str | None:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))  # noqa: PTH111  without a home, too
     try:
         return str(json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -73,6 +77,16 @@ def import_backend() -> None:
             "Keras needs a backend, and none is installed. Install one: pip install 'lightcnn[tensorflow]' "
             f"(the default), 'lightcnn[jax]' or 'lightcnn[torch]'. Received: KERAS_BACKEND={backend!r}"
         )
+    with _IMPORTING:
+        if "keras" not in sys.modules:
+            _import_quietly()
+
+
+def _import_quietly() -> None:
+    if sys.stderr is None:  # a program without a console
+        import keras
+
+        return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held_back:
         stderr = os.dup(2)
@@ -125,6 +139,16 @@ def random_stream(seed: int, purpose: str, *position: int) -> np.random.Generato
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PURPOSES.index(purpose), *position)))
 
 
+def num_processors() -> int:
+    """Returns how many processors this process may use: those that it is tied to, or its container's share of them."""
+    tied = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        microseconds, period = map(int, _QUOTA.read_text(encoding="utf-8").split())
+    except (OSError, ValueError):
+        return tied  # no container, no limit ("max"), or not Linux
+    return min(tied, -(-microseconds // period))
+
+
 def has_fast_bfloat16() -> bool:
     """Tells whether training gains from bfloat16: TensorFlow on a processor with bfloat16 instructions."""
     if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
@@ -161,7 +185,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor_name(),
         "cores": os.cpu_count(),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": num_processors(),
         "fast_bfloat16": has_fast_bfloat16(),
         "backend": os.environ.get("KERAS_BACKEND"),
         "versions": {name: version for name in packages if (version := _version(name))},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     half of one and no temporary file behind (a `kill -9` can leave a `.tmp` file, which nobody reads).
 
     Args:
-        path: Where the file shall stand. Missing parent folders are made.
+        path: Where the file shall stand; of a link, where it points to. Missing parent folders are made. To a device or
+            a pipe (`/dev/null`, `>(gzip)`) is written as it is.
 
     Yields:
         A binary file open for writing.
@@ -39,17 +40,18 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
+        if path.is_char_device() or path.is_fifo():
+            with path.open("wb") as file:
+                yield file
+            return
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; a result is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # noqa: PTH101
-        os.replace(temporary, path)  # noqa: PTH105
+        os.replace(temporary, target)  # noqa: PTH105
     except OSError as error:
         _discard(temporary)
         raise StorageError(
@@ -61,9 +63,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _discard(temporary: str | None) -> None:
+def _discard(temporary: Path | None) -> None:
     if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,7 +94,7 @@ def fits_memory(archive: zipfile.ZipFile) -> bool:
 
 
 def cache_folder() -> Path:
-    """Returns the folder for downloads: `$LIGHTCNN_CACHE`, or `lightcnn` in the user's cache folder."""
+    """Returns the folder for what need not last: `$LIGHTCNN_CACHE`, or `lightcnn` in the user's cache folder."""
     if chosen := os.environ.get("LIGHTCNN_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightcnn"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lightcnn"  # noqa: PTH111  without a home, too

@@ -101,7 +101,8 @@ class Muon(keras.optimizers.Muon):
         weight_decay: Float, apart from the gradient; None for none.
         adam_weight_decay: That of what follows AdamW; None for the same.
         adam_lr_ratio: Float. AdamW's learning rate as a share of `learning_rate`.
-        exclude_layers: Strings; a variable with one of them in its path follows AdamW. The last layer belongs here.
+        exclude_layers: Strings; a variable with one of them in its path follows AdamW. The last layer belongs here:
+            this package calls it "logits" or "head".
         exclude_embeddings: Boolean. Whether layers called "embedding" follow AdamW. Light CNNs' are
             dense, so no.
         name and others: As in `keras.optimizers.Muon`.
@@ -116,7 +117,7 @@ class Muon(keras.optimizers.Muon):
         weight_decay=0.004,
         adam_weight_decay=None,
         adam_lr_ratio=0.2,
-        exclude_layers=("logits",),
+        exclude_layers=("logits", "head"),
         exclude_embeddings=False,
         name="muon",
         **kwargs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import traceback
@@ -25,6 +26,9 @@ class _Commands(click.Group):
     """Turns what goes wrong into a message and an exit code; a traceback only with --debug."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
+                stream.reconfigure(errors="backslashreplace", encoding=None if stream.isatty() else "utf-8")
         try:
             kwargs["standalone_mode"] = False
             with warnings.catch_warnings():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcnn.backends import random_stream
+from lightcnn.backends import num_processors, random_stream
 from lightcnn.datasets.published import CIFAR10_LABELS, Track, array_digest, cifar10, mnist, read_npz, untracked
 from lightcnn.decoding import decode_picture, ignore_picture_warnings, list_pictures
 from lightcnn.errors import BadFilesError, DataError, StorageError, nearest
@@ -373,7 +373,7 @@ def decode_all(
         else:
             stack[row], grey[row] = picture.pixels, picture.grey
 
-    with ignore_picture_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ignore_picture_warnings(), ThreadPoolExecutor(num_processors()) as pool:
         for _ in track(pool.map(decode, range(len(paths))), len(paths), "Reading pictures"):
             pass
     readable = np.ones(len(paths), bool)

@@ -169,7 +169,11 @@ def decode_picture(path: Path, size: tuple[int, int], channels: int) -> Picture:
     """
     if channels not in (1, 3):
         raise DataError(f"pictures have 1 channel (grey) or 3 (colour). Received: channels={channels}")
-    image = open_picture(path)
+    return fitted_picture(open_picture(path), size, channels)
+
+
+def fitted_picture(image: Image.Image, size: tuple[int, int], channels: int) -> Picture:
+    """Returns what `decode_picture` does, of a picture that is open."""
     grey, original_size = is_grey(image), image.size
     image = fit_picture(image.convert("L" if channels == 1 else "RGB"), width=size[1], height=size[0])
     pixels: NDArray[Any] = np.asarray(image, np.uint8)

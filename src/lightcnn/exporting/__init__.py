@@ -21,6 +21,7 @@ from lightcnn.runs import Run
 from lightcnn.runtimes import (
     ARTIFACT_FORMAT,
     FORMS,
+    check_file,
     check_precision,
     check_runtime,
     open_artifact,
@@ -118,6 +119,7 @@ def export(
             f"{source} is a file, so no data belong to it: name its run folder, or leave `data_dir` (--data-dir) out."
         )
     model_file = Path(str(source)) if run is None else run.best_model
+    check_file(model_file)
     digest = file_digest(model_file)  # before it is read: a file that changes then is not taken for this one
     metadata = read_metadata(model_file)
     model = served_model(load_model(model_file), metadata)

@@ -42,7 +42,7 @@ def write_form(
         ExportError: If the model cannot be written in this format.
     """
     try:
-        _WRITERS[form](model, path, quantize, examples, json.dumps(metadata, ensure_ascii=False))
+        _WRITERS[form](model, path, quantize, examples, json.dumps(metadata))
     except (LightCNNError, OSError):
         raise
     except Exception as error:  # converters raise whatever their parts raise
@@ -188,7 +188,7 @@ def _write_openvino(model: Any, path: Path, quantize: str | None, examples: Exam
     # The model names its weights by their digest, and they are known when they are written.
     save()
     said = {**json.loads(metadata), "weights_file_digest": file_digest(path.with_suffix(".bin"))}
-    converted.set_rt_info(json.dumps(said, ensure_ascii=False), METADATA)
+    converted.set_rt_info(json.dumps(said), METADATA)
     save()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.decoding import ignore_picture_warnings
-from lightcnn.errors import DataError, ExportError, MissingDependencyError, ModelFileError, StorageError
+from lightcnn.errors import DataError, LightCNNError, MissingDependencyError, ModelFileError
 from lightcnn.files import file_digest
 from lightcnn.runs import FACES, IMAGES, SPEECH, Run
 from lightcnn.runtimes import Artifact, has_runtime, num_processors, open_artifact
 
-__all__ = ["Item", "Predictor", "look_at", "named", "predictor_of", "run_in_batches"]
+__all__ = ["Item", "Predictor", "group_size", "look_at", "named", "predictor_of", "run_in_batches"]
 
 Item = Path | str | NDArray[Any]  # what a predictor looks at
 _File = TypeVar("_File")
@@ -36,6 +37,9 @@ _PREDICTORS = {
 # the article's LCNN, in batches of 16 and one picture at a time: ONNX Runtime 9,550 pictures/s and 0.21 ms, OpenVINO
 # 8,660 and 0.34 ms, LiteRT 7,220 and 0.18 ms, fixed sizes only. All give what Keras gives within 1e-4.
 _FASTEST_FIRST = {"onnx": "model.onnx", "openvino": "model-openvino/model.xml", "litert": "model.tflite"}
+
+_GROUP = 64  # pictures that are decoded while those before are computed, a stream
+_GROUP_BYTES = 1 << 28
 
 
 class Predictor(ABC):
@@ -69,6 +73,8 @@ class Predictor(ABC):
             model: A run folder, a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file, or OpenVINO's folder.
             streams: How many batches are run at a time. With one, each has all processors: best for a few files. As
                 many as processors (`lightcnn.runtimes.num_processors`) are best for very many.
+
+        A predictor has threads, which a fork leaves behind: a server that forks its workers opens it in each of them.
 
         Returns:
             A `PicturePredictor`, a `SpeechPredictor` or a `FacePredictor`, as the model's task needs.
@@ -151,7 +157,7 @@ def _open_run(run: Run, streams: int) -> Artifact:
         if form == next(iter(usable)):
             try:
                 return open_artifact(_made(run, form, path), streams)
-            except (ExportError, MissingDependencyError, StorageError) as error:
+            except LightCNNError as error:
                 reasons.append(str(error))
     return _with_keras(run.best_model, streams, *reasons)
 
@@ -227,12 +233,21 @@ def look_at(
         pool.shutdown(cancel_futures=True)
 
 
+def group_size(artifact: Artifact) -> int:
+    """Returns how many pictures to decode while those before are computed, so many that all streams have work."""
+    values = math.prod(size or 1 for size in artifact.inputs[0].shape[1:])
+    return max(1, min(_GROUP * artifact.streams, _GROUP_BYTES // values))
+
+
 def named(files: Iterable[Item]) -> Iterator[tuple[str, Item]]:
     """Gives every file its name, and every array one.
 
     Raises:
-        DataError: If there is something else, such as the numbers of an array that lacks the first axis.
+        DataError: If there is something else, such as the numbers of an array that lacks the first axis, or one file
+            that is in no list.
     """
+    if isinstance(files, Path | str):
+        raise DataError(f"Expected files or arrays, in a list: [{str(files)!r}]. Received: {type(files).__name__}")
     for position, one in enumerate(files):
         if not isinstance(one, Path | str | np.ndarray):
             raise DataError(

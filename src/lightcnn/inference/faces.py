@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
-from lightcnn.decoding import decode_picture, find_pictures, is_grey, open_picture
+from lightcnn.decoding import find_pictures, fitted_picture, is_grey, open_picture
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Item, Predictor, look_at, named, run_in_batches
+from lightcnn.inference import Item, Predictor, group_size, look_at, named, run_in_batches
 from lightcnn.inference.crops import cut_out
 from lightcnn.runtimes import Artifact
 
 __all__ = ["FacePredictor", "insightface_landmarks"]
 
-_GROUP = 64  # files that are decoded while those before are computed, a stream
 _FRAME = ("size", "eye_mouth_distance", "eye_row")  # what `alignment` says in a model file
 _CHANNELS = {"grey": 1, "RGB": 3, "BGR": 3}
 _TRAINING_SIZE = 144 / 128  # the authors' crops are taken out of pictures that much larger
@@ -134,8 +133,10 @@ class FacePredictor(Predictor):
             if landmarks is None or callable(landmarks)
             else zip(named(files), landmarks, strict=True)
         )
-        size, threads = _GROUP * self._artifact.streams, 1 if callable(landmarks) else None
-        yield from look_at(remaining, size, self._row, lambda rows: self._embedded(rows, flip), threads)
+        threads = 1 if callable(landmarks) else None
+        yield from look_at(
+            remaining, group_size(self._artifact), self._row, lambda rows: self._embedded(rows, flip), threads
+        )
 
     def _row(self, item: tuple[tuple[str, Item], Any]) -> dict[str, Any]:
         """Returns the row of a file, with its pixels instead of their embedding."""
@@ -170,9 +171,8 @@ class FacePredictor(Predictor):
             pixels = cut_out(image, landmarks, self.channels, **self._frame)
             before, grey, note = image.size, is_grey(image), ", aligned"
         else:
-            picture = decode_picture(path, self._fitted, self.channels)
-            if picture.original_size == size[::-1]:
-                picture = decode_picture(path, size, self.channels)
+            image = open_picture(path)
+            picture = fitted_picture(image, size if image.size == size[::-1] else self._fitted, self.channels)
             height, width = picture.pixels.shape[:2]
             top, left = (height - size[0]) // 2, (width - size[1]) // 2
             pixels = picture.pixels[top : top + size[0], left : left + size[1]]

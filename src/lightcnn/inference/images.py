@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from lightcnn.decoding import Picture, decode_picture, find_pictures
 from lightcnn.errors import DataError, ModelFileError
-from lightcnn.inference import Item, Predictor, look_at, named, run_in_batches
+from lightcnn.inference import Item, Predictor, group_size, look_at, named, run_in_batches
 from lightcnn.runtimes import Artifact
 
 __all__ = ["PicturePredictor"]
-
-_GROUP = 64  # files that are decoded while those before are computed, a stream
 
 
 class PicturePredictor(Predictor):
@@ -89,7 +87,7 @@ class PicturePredictor(Predictor):
                 ]
             )
 
-        yield from look_at(named(files), _GROUP * self._artifact.streams, self._decoded, compute)
+        yield from look_at(named(files), group_size(self._artifact), self._decoded, compute)
 
     def _decoded(self, item: tuple[str, Item]) -> tuple[str, Picture | DataError]:
         name, file = item

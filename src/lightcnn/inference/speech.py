@@ -130,14 +130,7 @@ class SpeechPredictor(Predictor):
 
     def _heard(self, samples: NDArray[Any]) -> NDArray[np.float32] | float:
         """Returns the samples of an array; of one too long to hear at once, its score."""
-        if samples.ndim != 1 or not len(samples) or samples.dtype.kind != "f":
-            raise DataError(
-                f"Expected samples of shape (samples,), floats from -1 to 1 at {self.sampling_rate} Hz. "
-                f"Received: {samples.dtype} {samples.shape}"
-            )
-        samples = samples.astype(np.float32, copy=False)
-        if not np.isfinite(samples).all():
-            raise DataError("Expected samples that are finite. Received: NaN or infinity")
+        samples = _checked(samples, self.sampling_rate)
         size = self._piece_size(len(samples)) if self._any_length else len(samples)
         if size == len(samples):
             return samples
@@ -148,7 +141,9 @@ class SpeechPredictor(Predictor):
         return math.ceil(total / math.ceil(total / round(_LONGEST_S * self.sampling_rate)))
 
     def _mean_score(self, pieces: Iterable[NDArray[np.float32]]) -> float:
-        return float(np.mean([float(self.score([piece])[0]) for piece in pieces]))
+        # By their lengths: that of an MP3 is known when it has been decoded, so its last piece can be shorter.
+        scores, lengths = zip(*((float(self.score([piece])[0]), len(piece)) for piece in pieces), strict=True)
+        return float(np.average(scores, weights=lengths))
 
     def score(self, recordings: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Returns the scores of recordings that are arrays already, as if each were scored alone.
@@ -158,9 +153,13 @@ class SpeechPredictor(Predictor):
 
         Returns:
             `(recordings,)` float32; higher = more bona fide.
+
+        Raises:
+            DataError: If a recording does not fit.
         """
         if not recordings:
             return np.zeros(0, np.float32)
+        recordings = [_checked(one, self.sampling_rate) for one in recordings]
         if not self._any_length:
             size = self.window_samples
             fitted = (fit_length(one, size, pad=self._pad) for one in recordings)
@@ -242,8 +241,14 @@ class Stream:
         self._next = 0  # where the next window starts
 
     def push(self, samples: NDArray[np.float32]) -> list[dict[str, float]]:
-        """Takes samples `(samples,)` at the model's rate and returns the windows that they complete."""
-        self._buffer = np.concatenate([self._buffer, np.asarray(samples, np.float32)])
+        """Takes samples `(samples,)`, floats from -1 to 1 at the model's rate; returns the windows that they complete.
+
+        Raises:
+            DataError: If they are something else; the stream is as before.
+        """
+        self._buffer = np.concatenate(
+            [self._buffer, _checked(np.asarray(samples), self._predictor.sampling_rate, least=0)]
+        )
         end = self._first + len(self._buffer)
         starts = range(self._next, end - self._window + 1, self._step)
         scored = self._scored(starts)
@@ -268,3 +273,16 @@ class Stream:
             {"start_s": start / rate, "end_s": (start + len(piece)) / rate, "score": float(score)}
             for start, piece, score in zip(starts, pieces, scores, strict=True)
         ]
+
+
+def _checked(samples: NDArray[Any], sampling_rate: int, least: int = 1) -> NDArray[np.float32]:
+    """Returns samples as float32; others than finite floats, as the integers of a microphone, would score as well."""
+    if samples.ndim != 1 or len(samples) < least or samples.dtype.kind != "f":
+        hint = f". Divide them by {-np.iinfo(samples.dtype).min}." if samples.dtype.kind == "i" else ""
+        raise DataError(
+            f"Expected samples of shape (samples,), floats from -1 to 1 at {sampling_rate} Hz. "
+            f"Received: {samples.dtype} {samples.shape}{hint}"
+        )
+    if not np.isfinite(samples).all():
+        raise DataError("Expected samples that are finite. Received: NaN or infinity")
+    return samples.astype(np.float32, copy=False)

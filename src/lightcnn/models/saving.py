@@ -55,8 +55,13 @@ def save_model(model: Any, path: Path | str, metadata: dict[str, Any]) -> None:
         temporary = Path(folder) / path.name
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_METADATA, json.dumps(metadata, indent=2, ensure_ascii=False))
+            archive.writestr(_METADATA, _written(metadata))
         file.write(temporary.read_bytes())
+
+
+def _written(metadata: dict[str, Any]) -> bytes:
+    # Bytes of a folder's name that are no UTF-8 are surrogates, and stay them as JSON's escapes.
+    return json.dumps(metadata, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def write_metadata(path: Path | str, metadata: dict[str, Any]) -> None:
@@ -79,7 +84,7 @@ def write_metadata(path: Path | str, metadata: dict[str, Any]) -> None:
         for member in old.infolist():
             if member.filename != _METADATA:
                 new.writestr(member, old.read(member))
-        new.writestr(_METADATA, json.dumps(metadata, indent=2, ensure_ascii=False))
+        new.writestr(_METADATA, _written(metadata))
 
 
 def load_model(path: Path | str) -> Any:

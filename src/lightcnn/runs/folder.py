@@ -42,10 +42,21 @@ _DATA_KEYS = ("data_dir", "digest", "labels", "name", "sizes", "skipped", "sourc
 
 
 def default_run_folder(recipe: str) -> Path:
-    """Returns `runs/<recipe>/<YYYYMMDD-HHMMSS>`, with `-2`, `-3` ... behind it if that is taken."""
+    """Makes `runs/<recipe>/<YYYYMMDD-HHMMSS>`, with `-2`, `-3` ... behind it if that is taken, and returns it.
+
+    Raises:
+        StorageError: If it cannot be made.
+    """
     first = Path("runs") / recipe / datetime.now().strftime("%Y%m%d-%H%M%S")
-    names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
-    return next(folder for folder in names if not folder.exists())
+    for folder in chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2))):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue  # somebody else's, even of this second
+        except OSError as error:
+            raise StorageError(f"{folder} could not be made: {error.strerror}. Choose another --run-dir.") from error
+        return folder
+    raise AssertionError
 
 
 @contextmanager

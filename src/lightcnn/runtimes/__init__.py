@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightcnn.runtimes.artifact import Artifact, TensorInfo, num_processors
+from lightcnn.backends import num_processors
+from lightcnn.runtimes.artifact import Artifact, TensorInfo
 from lightcnn.runtimes.checking import (
     ARTIFACT_FORMAT,
     FORMS,
@@ -27,6 +28,7 @@ __all__ = [
     "METADATA",
     "Artifact",
     "TensorInfo",
+    "check_file",
     "check_precision",
     "check_runtime",
     "has_runtime",

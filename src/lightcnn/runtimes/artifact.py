@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from lightcnn.errors import DataError
 
-__all__ = ["Artifact", "TensorInfo", "num_processors", "sizes"]
+__all__ = ["Artifact", "TensorInfo", "sizes"]
 
 _Run = Callable[[list[NDArray[Any]]], NDArray[Any]]
 
@@ -133,8 +132,3 @@ def _shape_text(shape: tuple[int | None, ...]) -> str:
 def sizes(shape: Iterable[Any]) -> tuple[int | None, ...]:
     """Returns the shape that a runtime states, None for what is no positive whole number: such an axis is free."""
     return tuple(int(size) if isinstance(size, int | np.integer) and size > 0 else None for size in shape)
-
-
-def num_processors() -> int:
-    """Returns how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcnn.backends import num_processors
 from lightcnn.errors import ModelFileError
-from lightcnn.runtimes.artifact import TensorInfo, num_processors, sizes
+from lightcnn.runtimes.artifact import TensorInfo, sizes
 from lightcnn.runtimes.checking import METADATA, damaged, parsed_metadata
 
 __all__ = ["open_litert"]

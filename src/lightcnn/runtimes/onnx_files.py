@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lightcnn.runtimes.artifact import TensorInfo, num_processors, sizes
+from lightcnn.backends import num_processors
+from lightcnn.runtimes.artifact import TensorInfo, sizes
 from lightcnn.runtimes.checking import METADATA, damaged, parsed_metadata
 
 __all__ = ["open_onnx"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from numpy.typing import NDArray
@@ -52,11 +52,18 @@ def open_openvino(path: Path, streams: int) -> Any:
         )
         for tensors in (model.inputs, model.outputs)
     )
-    own = threading.local()
+    # A request computes one input at a time. Kept for its thread, it would die with it, and OpenVINO crashes when that
+    # thread is another library's, as those of tf.data are.
+    idle: SimpleQueue[Any] = SimpleQueue()
 
     def run(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        return own.request.infer(arrays)[0].copy()  # type: ignore[no-any-return]
+        try:
+            request = idle.get_nowait()
+        except Empty:
+            request = compiled.create_infer_request()
+        try:
+            return request.infer(arrays)[0].copy()  # type: ignore[no-any-return]
+        finally:
+            idle.put(request)
 
     return metadata, inputs, outputs[0], run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -107,12 +106,8 @@ def _teaching(recipe: Recipe, data: ImageDataset) -> tuple[Callable[[Any, Any], 
 
     _check_pixels("teacher", recipe, data, teacher.metadata)
 
-    # Batches are made on threads of tf.data, which end at any time; OpenVINO crashes when what it keeps for one ends
-    # with it.
-    thread = ThreadPoolExecutor(1)
-
     def teach(pictures: Any, labels: Any) -> Any:
-        return (1 - _TAUGHT) * labels + _TAUGHT * thread.submit(teacher.predict_arrays, pictures).result()
+        return (1 - _TAUGHT) * labels + _TAUGHT * teacher.predict_arrays(pictures)
 
     return teach, teacher.digest
 

@@ -174,8 +174,10 @@ def _json_rows(path: Path) -> Iterator[_Row]:
         raise DataError(f"{path} is no JSON that can be read: {error}") from error
     if not isinstance(entries, tuple):
         raise DataError(f"{path}, line 1: expected {{file: [[x, y], ... five times]}}. Received: {shown(text)}")
+    line, position, escaped = 1, 0, "\\u" in text
     for name, points in entries:
-        line = text.count("\n", 0, max(0, text.find(json.dumps(name, ensure_ascii=False)))) + 1
+        found = max(position, text.find(json.dumps(name, ensure_ascii=escaped), position))
+        line, position = line + text.count("\n", position, found), found
         yield f"{path}, line {line} ({shown(name)})", name, points
 
 

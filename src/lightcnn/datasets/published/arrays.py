@@ -13,9 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.errors import DataError
-from lightcnn.files import fits_memory
+from lightcnn.files import cache_folder, fits_memory
 
-__all__ = ["KEYS", "Arrays", "Track", "array_digest", "first_of", "keras_cache", "read_npz", "untracked"]
+__all__ = [
+    "KEYS",
+    "Arrays",
+    "Track",
+    "array_digest",
+    "download_folder",
+    "first_of",
+    "keras_cache",
+    "read_npz",
+    "untracked",
+]
 
 Arrays = dict[str, NDArray[Any]]
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -30,7 +40,17 @@ def untracked(items: Iterable[Any], total: int, description: str) -> Iterable[An
 
 def keras_cache() -> Path:
     """Returns the folder in which `keras.datasets` keeps its downloads."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "datasets"  # noqa: PTH111
+
+
+def download_folder() -> Path:
+    """Returns where downloads go: `keras_cache`, or where that cannot be written `cache_folder`."""
+    folder = keras_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return cache_folder()
+    return folder if os.access(folder, os.W_OK) else cache_folder()
 
 
 def read_npz(path: Path, keys: tuple[str, ...] | list[str] = KEYS) -> Arrays:

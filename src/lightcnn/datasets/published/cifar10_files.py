@@ -16,14 +16,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightcnn.datasets.pickles import read_pickled_arrays
-from lightcnn.datasets.published.arrays import Arrays, Track, array_digest, first_of, keras_cache, read_npz, untracked
+from lightcnn.datasets.published.arrays import (
+    Arrays,
+    Track,
+    array_digest,
+    download_folder,
+    first_of,
+    keras_cache,
+    read_npz,
+    untracked,
+)
 from lightcnn.datasets.published.downloading import UnreachableError, download
 from lightcnn.errors import DataError, DigestError
+from lightcnn.files import cache_folder
 
 __all__ = ["CIFAR10_LABELS", "cifar10"]
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+_DOWNLOADED = "cifar-10-batches-py-target"  # Keras' name
 _CIFAR10_FILE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 _CIFAR10_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 _CIFAR10_BATCH_SHA256 = (
@@ -64,8 +75,8 @@ def cifar10(data_dir: Path | None = None, track: Track = untracked) -> tuple[Arr
     if data_dir is not None:
         source, arrays = first_of(data_dir, "CIFAR-10", readers, _LAYOUTS)
     else:
-        cached = _python_batches(keras_cache()) or _python_batches(keras_cache() / "cifar-10-batches-py-target")
-        source = cached or _download_cifar10(track)
+        places = (folder / name for folder in (keras_cache(), cache_folder()) for name in ("", _DOWNLOADED))
+        source = next(filter(None, map(_python_batches, places)), None) or _download_cifar10(track)
         arrays = _read_python_batches(source)
     if source.name == "cifar10_jpeg.npz":
         return arrays, "CIFAR-10 (JPEG copy)", source
@@ -73,7 +84,7 @@ def cifar10(data_dir: Path | None = None, track: Track = untracked) -> tuple[Arr
 
 
 def _download_cifar10(track: Track) -> Path:
-    folder = keras_cache() / "cifar-10-batches-py-target"
+    folder = download_folder() / _DOWNLOADED
     archive = folder.with_suffix(".tar.gz")
     try:
         download(_CIFAR10_URL, archive, _CIFAR10_FILE_SHA256, track)
@@ -82,13 +93,15 @@ def _download_cifar10(track: Track) -> Path:
             f"CIFAR-10 could not be downloaded: {error}. Put its python or binary batches, "
             "cifar10.npz or cifar10_jpeg.npz into a folder and name it with --data-dir."
         ) from error
-    with tempfile.TemporaryDirectory(dir=keras_cache()) as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        unpacked = Path(temporary) / folder.name
+        unpacked.mkdir()
         with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(temporary).rename(folder)
-        Path(temporary).mkdir()  # for TemporaryDirectory to remove
-    archive.unlink()
+            tar.extractall(unpacked, filter="data")
+        if not _python_batches(folder):  # another process can have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            unpacked.rename(folder)
+    archive.unlink(missing_ok=True)
     return folder / "cifar-10-batches-py"
 
 

@@ -20,6 +20,7 @@ from lightcnn.datasets.published.arrays import (
     Arrays,
     Track,
     array_digest,
+    download_folder,
     first_of,
     keras_cache,
     read_npz,
@@ -77,7 +78,7 @@ def _mnist_without_folder(track: Track) -> tuple[Path, Arrays]:
     for path in (keras_cache() / "mnist.npz", cache_folder() / "mnist.npz"):
         if path.is_file():
             return path, read_npz(path)
-    path = keras_cache() / "mnist.npz"
+    path = download_folder() / "mnist.npz"
     try:
         download(_MNIST_URL, path, _MNIST_FILE_SHA256, track)
     except UnreachableError as error:

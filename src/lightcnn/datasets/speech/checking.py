@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lightcnn.backends import num_processors
 from lightcnn.datasets.published import Track, untracked
 from lightcnn.datasets.speech.columns import SpeechSplit, file_sizes
 from lightcnn.datasets.speech.corpora import CORPORA, find_corpora
@@ -110,7 +110,7 @@ def _check_split(name: str, split: SpeechSplit, decode: bool, track: Track) -> t
     durations: list[float] = []
     unreadable: list[str] = []
     look = partial(_look, split, decode)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_processors()) as pool:
         starts = range(0, len(rows), _STEP)
         for start in track(starts, len(starts), f"Reading {name}"):
             for info in pool.map(look, rows[start : start + _STEP].tolist()):
