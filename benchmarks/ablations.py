@@ -32,7 +32,6 @@ class Extras:
     identity: bool = False
     logits_scale: float = 1.0
     alternating: bool = False
-    cutmix: float = 0.0
     average: float = 0.0
     lookahead: bool = False
     norm_scale: bool = True
@@ -303,7 +302,7 @@ def lookahead_callback(total):
 
 
 def make_batch(recipe, extras, data, epoch, positions, generator):
-    """Returns the recipe's batch; mirror images may alternate from epoch to epoch, and pictures be mixed."""
+    """Returns the recipe's batch; mirror images may alternate from epoch to epoch."""
     from lightcnn.training import images
 
     pictures, targets = images.training_batch(recipe, data, positions, generator)
@@ -311,14 +310,6 @@ def make_batch(recipe, extras, data, epoch, positions, generator):
         side = np.random.default_rng(recipe.seed).random(len(data.train)) < 0.5
         mirrored = side[positions] ^ bool(epoch % 2)
         pictures = np.where(mirrored[:, None, None, None], pictures[:, :, ::-1], pictures)
-    if generator.random() < extras.cutmix:
-        share = generator.beta(1, 1)
-        height, width = pictures.shape[1:3]
-        tall, wide = (int(size * (1 - share) ** 0.5) for size in (height, width))
-        top, left = generator.integers(0, height - tall + 1), generator.integers(0, width - wide + 1)
-        pictures[:, top : top + tall, left : left + wide] = pictures[::-1, top : top + tall, left : left + wide].copy()
-        kept = 1 - tall * wide / (height * width)
-        targets = kept * targets + (1 - kept) * targets[::-1]
     return pictures, targets
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from lightcnn.augmentation import augment_images
+from lightcnn.augmentation import augment_images, cut_and_mix
 
 SHAPES = hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=5)
 BATCHES = hnp.arrays(np.int16, SHAPES, elements=st.integers(0, 250), unique=False)
@@ -90,6 +90,36 @@ def test_cutout_sets_one_square_of_each_picture_to_its_mean(batch, side, seed):
         pixels = before.reshape(-1, before.shape[-1]).tolist()
         fill = [int(sum(column) / len(column)) for column in zip(*pixels, strict=True)]
         assert is_cut_square(before, after, side, fill)
+
+
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32))
+def test_cut_and_mix_puts_one_rectangle_of_another_picture_into_each(count, height, width, seed):
+    batch = np.arange(count * height * width * 2).reshape(count, height, width, 2)  # no two pixels are equal
+    before = batch.copy()
+    mixed, targets = cut_and_mix(batch, np.eye(count, dtype=np.float32), np.random.default_rng(seed))
+    np.testing.assert_array_equal(batch, before)
+    assert (mixed.dtype, targets.dtype) == (batch.dtype, np.float32)
+    for index, other in zip(range(count), reversed(range(count)), strict=True):
+        changed = mixed[index] != batch[index]
+        np.testing.assert_array_equal(mixed[index][changed], batch[other][changed])
+        rows, columns = changed.any(axis=(1, 2)), changed.any(axis=(0, 2))
+        np.testing.assert_array_equal(changed, np.repeat(np.outer(rows, columns)[..., None], 2, axis=2))
+        assert all((np.diff(np.flatnonzero(edge)) == 1).all() for edge in (rows, columns))
+        expected = np.zeros(count)
+        expected[index] += 1 - changed.mean()
+        expected[other] += changed.mean()
+        np.testing.assert_allclose(targets[index], expected, atol=1e-6)
+
+
+def test_the_areas_of_cut_and_mix_are_spread_evenly():
+    batch, targets, generator = (
+        np.zeros((2, 64, 64, 1), np.uint8),
+        np.eye(2, dtype=np.float32),
+        np.random.default_rng(0),
+    )
+    shares = [cut_and_mix(batch, targets, generator)[1][0, 1] for _ in range(2000)]
+    assert 0.47 < np.mean(shares) < 0.51  # whole pixels are rounded down
+    assert np.histogram(shares, 4, (0, 1))[0].min() > 400  # 500 expected
 
 
 @pytest.mark.parametrize(

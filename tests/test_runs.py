@@ -39,6 +39,7 @@ BOUNDS = {
     "max_rotation_degrees": (0, 180),
     "max_zoom": (0, 10),
     "cutout": (0, 10_000),
+    "cutmix": (0, 1),
     "validation_fraction": (0.001, 0.9),
     "test_fraction": (0, 0.9),
     "patience": (0, 100_000),

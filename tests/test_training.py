@@ -629,6 +629,21 @@ def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist):
     assert [note.partition(":")[0] for note in notes] == [f"Taught by {whole.folder}"]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_cutmix_is_for_a_share_of_the_batches(data, share):
+    own = recipe(cutmix=share, max_shift=0)
+    loaded = load_images("arrays", data, validation_fraction=own.validation_fraction, seed=own.seed)
+    positions = np.arange(32)
+    pictures, labels = loaded.train.take(positions), np.eye(10)[loaded.train.labels[positions]]
+    mixed = 0
+    for seed in range(100):
+        seen, targets = training.images.training_batch(own, loaded, positions, np.random.default_rng(seed))
+        np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+        mixed += (targets != labels).any()
+        assert (targets != labels).any() or (seen == pictures).all()
+    assert abs(mixed - 100 * share) <= 12
+
+
 def test_a_student_learns_what_its_teacher_says_where_labels_are_nonsense(whole, mnist, tmp_path):
     labels = np.random.default_rng(0).permutation(mnist["y_train"][:1000])
     nonsense = write_arrays(

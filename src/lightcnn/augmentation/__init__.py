@@ -2,7 +2,7 @@
 
 from lightcnn.augmentation.audio import Clips, augment_audio, reverberate, room_responses
 from lightcnn.augmentation.codecs import CODECS, a_law, mu_law, through_codec
-from lightcnn.augmentation.images import augment_images
+from lightcnn.augmentation.images import augment_images, cut_and_mix
 from lightcnn.augmentation.noise import add_noise, coloured_noise
 from lightcnn.augmentation.rawboost import convolutive_noise, impulsive_noise, stationary_noise
 
@@ -15,6 +15,7 @@ __all__ = [
     "augment_images",
     "coloured_noise",
     "convolutive_noise",
+    "cut_and_mix",
     "impulsive_noise",
     "mu_law",
     "reverberate",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["augment_images"]
+__all__ = ["augment_images", "cut_and_mix"]
 
 
 def augment_images(
@@ -65,6 +65,38 @@ def augment_images(
         blanked = in_rows[:, :, None, None] & in_columns[:, None, :, None]
         result = np.where(blanked, mean, result)
     return result
+
+
+def cut_and_mix(
+    images: NDArray[Any], targets: NDArray[Any], generator: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Puts a rectangle of another picture of the batch into each, and mixes their targets by area (CutMix).
+
+    Reference:
+        Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", 2019:
+        https://arxiv.org/abs/1905.04899, with one rectangle a batch and its area uniform.
+
+    Args:
+        images: `(batch, height, width, channels)`, any dtype. It is not changed.
+        targets: `(batch, classes)`, probabilities.
+        generator: NumPy's random generator: the same state gives the same pictures.
+
+    Returns:
+        New arrays of the same shapes and dtypes.
+
+    Example:
+    >>> pictures, targets = np.zeros((2, 28, 28, 1), np.uint8), np.eye(2, dtype=np.float32)
+    >>> cut_and_mix(pictures, targets, np.random.default_rng(0))[1].sum(axis=1)
+    array([1., 1.], dtype=float32)
+    """
+    height, width = images.shape[1:3]
+    side = generator.random() ** 0.5
+    tall, wide = int(side * height), int(side * width)
+    top, left = generator.integers(0, height - tall + 1), generator.integers(0, width - wide + 1)
+    mixed = images.copy()
+    mixed[:, top : top + tall, left : left + wide] = images[::-1, top : top + tall, left : left + wide]
+    share = np.asarray(tall * wide / (height * width), targets.dtype)
+    return mixed, (1 - share) * targets + share * targets[::-1]
 
 
 def _turn_and_zoom(

@@ -22,6 +22,7 @@ __all__ = [
     "decode_picture",
     "find_pictures",
     "fit_picture",
+    "fitted_picture",
     "ignore_picture_warnings",
     "is_grey",
     "list_pictures",

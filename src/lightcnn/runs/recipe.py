@@ -80,6 +80,7 @@ class Recipe:
         max_zoom: Pictures, faces: largest random change of size, as a share.
         flip: Pictures, faces: whether training pictures are mirrored at random.
         cutout: Pictures, faces: side in pixels of a square that is blanked at random; 0 for none.
+        cutmix: Pictures: share of the batches whose pictures get a piece of each other, and of each other's targets.
         validation_fraction: Share held out of the training data, where it has no validation split.
         test_fraction: The same for the test split; of faces, the share of the people, whom training does not see.
         calibration_fraction: Faces: share of the training's people who are held out to measure the threshold, at least
@@ -148,6 +149,7 @@ class Recipe:
     max_zoom: float = _of(IMAGES, FACES, default=0.0)
     flip: bool = _of(IMAGES, FACES, default=False)
     cutout: int = _of(IMAGES, FACES, default=0)
+    cutmix: float = _of(IMAGES, default=0.0)
     image_size: int = _of(IMAGES, FACES, default=64)
     channels: int = _of(IMAGES, FACES, default=0)
     crop_size: int = _of(FACES, default=128)
@@ -267,6 +269,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_rotation_degrees": (0, 180),
     "max_zoom": (0, 10),
     "cutout": (0, 10_000),
+    "cutmix": (0, 1),
     "validation_fraction": (0.001, 0.9),
     "test_fraction": (0, 0.9),
     "calibration_fraction": (0, 0.9),

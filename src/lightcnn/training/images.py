@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lightcnn.augmentation import augment_images
+from lightcnn.augmentation import augment_images, cut_and_mix
 from lightcnn.datasets import ImageDataset, Split
 from lightcnn.errors import RecipeError
 from lightcnn.inference import Predictor
@@ -160,7 +160,10 @@ def training_batch(
         flip=recipe.flip,
         cutout=recipe.cutout,
     )
-    return _fed(pictures), _one_hot(data.train.labels[positions], len(data.labels))
+    targets = _one_hot(data.train.labels[positions], len(data.labels))
+    if generator.random() < recipe.cutmix:  # drawn last: without it a batch is what it was
+        pictures, targets = cut_and_mix(pictures, targets, generator)
+    return _fed(pictures), targets
 
 
 def validation_batch(recipe: Recipe, data: ImageDataset, positions: NDArray[np.int64]) -> tuple[Any, Any]:
