@@ -4,8 +4,10 @@
     python benchmarks/feeding.py cifar10 --data-dir FOLDER
 
 With one batch, made once and repeated, nothing is decoded, augmented or copied: what our feeding takes longer than that
-is its share of the time. One network in one process is trained with each in turn, an epoch each; the first round, which
-builds the graph, is left out. There is no validation, and nothing is saved.
+is its share of the time; on processors that train as well, that is the work of making batches. How long steps wait for their
+batch, ours, is measured in epochs of their own, where each is asked for by itself. One network in one process is trained
+with each in turn, an epoch each; the first round, which builds the graph, is left out. There is no validation, and
+nothing is saved.
 """
 
 import argparse
@@ -40,6 +42,7 @@ def main():
         "one batch repeated": fitting._feed([batches[len(batches) // 2]] * len(batches)),
     }
     seconds = {way: [] for way in ways}
+    waiting = []
     for epoch in range(arguments.rounds + 1):
         batches.epoch = epoch
         for way, feed in ways.items():
@@ -47,6 +50,8 @@ def main():
             model.fit(feed, shuffle=False, verbose=0)
             if epoch:
                 seconds[way].append(time.perf_counter() - start)
+        share = share_of_waiting(model, ways["ours"])
+        waiting += [share] if epoch else []
     name = " ".join([arguments.recipe, *arguments.set])
     for way, values in seconds.items():
         record("feeding", f"{name}, batches fed by {way}", "time of an epoch", "s", values, recipe.precision)
@@ -54,6 +59,19 @@ def main():
         100 * (1 - least / ours) for ours, least in zip(seconds["ours"], seconds["one batch repeated"], strict=True)
     ]
     record("feeding", name, "share of the time that feeding takes", "%", shares, recipe.precision)
+    record("feeding", name, "share of the time that steps wait for their batch", "%", waiting, recipe.precision)
+
+
+def share_of_waiting(model, feed):
+    """Trains an epoch step by step, and returns which share of the time, in %, was waiting for batches."""
+    waited, start, batches = 0.0, time.perf_counter(), iter(feed)
+    while True:
+        asked = time.perf_counter()
+        batch = next(batches, None)
+        waited += time.perf_counter() - asked
+        if batch is None:
+            return 100 * waited / (time.perf_counter() - start)
+        model.train_on_batch(*batch)
 
 
 if __name__ == "__main__":
