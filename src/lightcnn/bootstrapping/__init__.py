@@ -21,7 +21,7 @@ from lightcnn.runs import FACES, IMAGES, Recipe, Run, default_run_folder, load_d
 from lightcnn.training import train
 from lightcnn.training.networks import resolve
 
-__all__ = ["bootstrap", "decide"]
+__all__ = ["bootstrap", "check_recipe", "decide"]
 
 # how a task's pictures are classified and what is cleaned of them is written
 _TASKS: dict[str, Any] = {IMAGES: images, FACES: faces}
@@ -87,6 +87,14 @@ def _check_rules(threshold: float, agreeing: str, disagreeing: str) -> None:
     for name, choice in (("agreeing", agreeing), ("disagreeing", disagreeing)):
         if choice not in ("keep", "drop"):
             raise ValueError(f"{name} must be keep or drop. Received: {name}={choice!r}")
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises `RecipeError` if a recipe is of a task whose labels cannot be cleaned."""
+    if recipe.task not in _TASKS:
+        raise RecipeError(
+            f"Bootstrapping is for {' and '.join(_TASKS)}. Received: {recipe.name}, a recipe of {recipe.task}"
+        )
 
 
 def bootstrap(
@@ -168,10 +176,7 @@ def bootstrap(
     _check_rules(threshold, agreeing, disagreeing)
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1. Received: rounds={rounds!r}")
-    if recipe.task not in _TASKS:
-        raise RecipeError(
-            f"Bootstrapping is for {' and '.join(_TASKS)}. Received: {recipe.name}, a recipe of {recipe.task}"
-        )
+    check_recipe(recipe)
     # A threshold that was measured on wrong labels would be wrong, so nobody is held out for one.
     task, recipe = _TASKS[recipe.task], replace(resolve(recipe), calibration_fraction=0.0)
     rules = {"threshold": threshold, "agreeing": agreeing, "disagreeing": disagreeing}

@@ -60,13 +60,15 @@ def bootstrap(
         raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
     values = parse_settings(settings) | ({} if seed is None else {"seed": seed})
     resolved = get_recipe(recipe, **values)
-    folder, command = run_dir or default_run_folder(f"{recipe}-bootstrap"), shlex.join(["lightcnn", *sys.argv[1:]])
 
     from lightcnn.backends import import_backend
 
     import_backend()
     from lightcnn.bootstrapping import bootstrap as bootstrap_recipe
+    from lightcnn.bootstrapping import check_recipe
 
+    check_recipe(resolved)  # before there is a folder
+    folder, command = run_dir or default_run_folder(f"{recipe}-bootstrap"), shlex.join(["lightcnn", *sys.argv[1:]])
     try:
         rows = bootstrap_recipe(
             resolved,

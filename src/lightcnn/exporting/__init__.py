@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightcnn.errors import ExportError, StorageError
+from lightcnn.errors import ExportError, ModelFileError, StorageError
 from lightcnn.exporting.examples import Examples, examples_of, made_up_examples, validation_examples
 from lightcnn.exporting.forms import write_form
 from lightcnn.exporting.network import to_onnx
@@ -21,7 +21,6 @@ from lightcnn.runs import Run
 from lightcnn.runtimes import (
     ARTIFACT_FORMAT,
     FORMS,
-    check_file,
     check_precision,
     check_runtime,
     open_artifact,
@@ -119,7 +118,10 @@ def export(
             f"{source} is a file, so no data belong to it: name its run folder, or leave `data_dir` (--data-dir) out."
         )
     model_file = Path(str(source)) if run is None else run.best_model
-    check_file(model_file)
+    if not model_file.is_file():
+        raise ModelFileError(
+            f"{model_file} does not exist or is not a file. Expected a Keras model, or a run with one."
+        )
     digest = file_digest(model_file)  # before it is read: a file that changes then is not taken for this one
     metadata = read_metadata(model_file)
     model = served_model(load_model(model_file), metadata)

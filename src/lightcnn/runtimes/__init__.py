@@ -28,7 +28,6 @@ __all__ = [
     "METADATA",
     "Artifact",
     "TensorInfo",
-    "check_file",
     "check_precision",
     "check_runtime",
     "has_runtime",
