@@ -148,7 +148,6 @@ def test_import_backend_shows_why_it_failed():
 import os, sys, types
 os.environ["KERAS_BACKEND"] = "tensorflow"
 from lightcnn import backends
-from lightcnn.datasets.published import keras_cache
 backends.find_spec = lambda name: object()
 class Broken:
     def find_spec(self, name, path=None, target=None):

@@ -674,39 +674,36 @@ def test_keras_cache_of_cifar10_is_used(believed, keras_datasets, nobody_listens
     assert source == folder
 
 
-def test_cifar10_is_downloaded_to_where_keras_looks(believed, host, monkeypatch):
+@pytest.fixture
+def cifar10_host(believed, host, monkeypatch):
+    """A host that gives out the pictures that are believed to be CIFAR-10."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
         tar.add(believed.python, "cifar-10-batches-py")
     host.content = archive.getvalue()
     monkeypatch.setattr(cifar10_files, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+    return host
+
+
+def test_cifar10_is_downloaded_to_where_keras_looks(believed, cifar10_host):
     arrays, _, source = cifar10()
     assert_same(arrays, believed.arrays)
     keras = Path(os.environ["KERAS_HOME"]) / "datasets"
     assert names_in(keras) == ["cifar-10-batches-py-target"]
     assert source == keras / "cifar-10-batches-py-target" / "cifar-10-batches-py"
-    assert host.requests == ["/cifar-10-python.tar.gz"]
+    assert cifar10_host.requests == ["/cifar-10-python.tar.gz"]
 
 
-def test_cifar10_that_cannot_go_to_keras_cache_goes_to_ours(believed, host, monkeypatch, tmp_path):
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
-        tar.add(believed.python, "cifar-10-batches-py")
-    host.content = archive.getvalue()
-    monkeypatch.setattr(cifar10_files, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+def test_cifar10_that_cannot_go_to_keras_cache_goes_to_ours(cifar10_host, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file" / "below"))
     for _ in range(2):
         assert cifar10()[2] == cache_folder() / "cifar-10-batches-py-target" / "cifar-10-batches-py"
-    assert host.requests == ["/cifar-10-python.tar.gz"]
+    assert cifar10_host.requests == ["/cifar-10-python.tar.gz"]
 
 
-def test_cifar10_that_another_process_unpacked_meanwhile_is_used(believed, host, monkeypatch):
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
-        tar.add(believed.python, "cifar-10-batches-py")
-    host.content = archive.getvalue()
-    monkeypatch.setattr(cifar10_files, "_CIFAR10_FILE_SHA256", hashlib.sha256(host.content).hexdigest())
+@pytest.mark.usefixtures("cifar10_host")
+def test_cifar10_that_another_process_unpacked_meanwhile_is_used(believed, monkeypatch):
     keras = Path(os.environ["KERAS_HOME"]) / "datasets"
     real = cifar10_files.download
 

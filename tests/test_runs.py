@@ -528,9 +528,10 @@ def test_a_default_folder_is_a_new_one(tmp_path, monkeypatch):
     assert all(folder.is_dir() for folder in folders)
 
 
-def test_a_default_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("taken", [lambda path: path.write_text("a file"), lambda path: path.symlink_to("nowhere")])
+def test_a_default_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, taken):
     monkeypatch.chdir(tmp_path)
-    Path("runs").write_text("a file")
+    taken(Path("runs"))
     with pytest.raises(StorageError, match=r"runs/mnist/.* could not be made: .*--run-dir"):
         default_run_folder("mnist")
 

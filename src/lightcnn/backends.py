@@ -24,6 +24,7 @@ __all__ = [
     "describe_environment",
     "has_fast_bfloat16",
     "import_backend",
+    "keras_home",
     "num_processors",
     "random_stream",
     "set_seed",
@@ -54,11 +55,15 @@ def choose_backend() -> None:
 
 
 def _configured_backend() -> str | None:
-    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))  # noqa: PTH111  without a home, too
     try:
-        return str(json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"])
+        return str(json.loads((keras_home() / "keras.json").read_text(encoding="utf-8"))["backend"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no such file, or one that Keras itself will complain about
+
+
+def keras_home() -> Path:
+    """Returns the folder of the user's that Keras keeps its settings and downloads in."""
+    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))  # noqa: PTH111  without a home, too
 
 
 def import_backend() -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from lightcnn.errors import StorageError
 
-__all__ = ["atomic_write", "cache_folder", "file_digest", "fits_memory", "write_json", "write_text"]
+__all__ = ["atomic_write", "cache_folder", "file_digest", "fits_memory", "json_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -76,7 +76,13 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    with atomic_write(path) as file:
+        file.write(json_bytes(content) + b"\n")
+
+
+def json_bytes(content: Any) -> bytes:
+    """Returns indented JSON as UTF-8; a file's name that is no text has surrogates, which stay as escapes."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def file_digest(path: Path) -> str:

@@ -18,7 +18,7 @@ import lightcnn.optimizers
 import lightcnn.schedules  # noqa: F401  registers every class that a model file can name
 from lightcnn.backends import shape_text
 from lightcnn.errors import ModelFileError
-from lightcnn.files import atomic_write, fits_memory
+from lightcnn.files import atomic_write, fits_memory, json_bytes
 
 __all__ = ["describe_layers", "load_model", "read_metadata", "save_model", "write_metadata"]
 
@@ -55,13 +55,8 @@ def save_model(model: Any, path: Path | str, metadata: dict[str, Any]) -> None:
         temporary = Path(folder) / path.name
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_METADATA, _written(metadata))
+            archive.writestr(_METADATA, json_bytes(metadata))
         file.write(temporary.read_bytes())
-
-
-def _written(metadata: dict[str, Any]) -> bytes:
-    # Bytes of a folder's name that are no UTF-8 are surrogates, and stay them as JSON's escapes.
-    return json.dumps(metadata, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def write_metadata(path: Path | str, metadata: dict[str, Any]) -> None:
@@ -84,7 +79,7 @@ def write_metadata(path: Path | str, metadata: dict[str, Any]) -> None:
         for member in old.infolist():
             if member.filename != _METADATA:
                 new.writestr(member, old.read(member))
-        new.writestr(_METADATA, _written(metadata))
+        new.writestr(_METADATA, json_bytes(metadata))
 
 
 def load_model(path: Path | str) -> Any:

@@ -48,15 +48,20 @@ def default_run_folder(recipe: str) -> Path:
         StorageError: If it cannot be made.
     """
     first = Path("runs") / recipe / datetime.now().strftime("%Y%m%d-%H%M%S")
-    for folder in chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2))):
+    names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
+    while True:
+        folder = next(names)
         try:
             folder.mkdir(parents=True)
-        except FileExistsError:
-            continue  # somebody else's, even of this second
         except OSError as error:
-            raise StorageError(f"{folder} could not be made: {error.strerror}. Choose another --run-dir.") from error
-        return folder
-    raise AssertionError
+            if not folder.exists():  # else it is somebody else's, even of this second
+                raise _not_made(folder, error) from error
+        else:
+            return folder
+
+
+def _not_made(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"{folder} could not be made: {error.strerror}. Choose another --run-dir.")
 
 
 @contextmanager
@@ -118,9 +123,7 @@ class Run:
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(
-                f"{run.folder} could not be made: {error.strerror}. Choose another --run-dir."
-            ) from error
+            raise _not_made(run.folder, error) from error
         with _locked(run.folder):
             try:
                 run._check_free(recipe, resume, overwrite)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcnn.backends import keras_home
 from lightcnn.errors import DataError
 from lightcnn.files import cache_folder, fits_memory
 
@@ -40,7 +41,7 @@ def untracked(items: Iterable[Any], total: int, description: str) -> Iterable[An
 
 def keras_cache() -> Path:
     """Returns the folder in which `keras.datasets` keeps its downloads."""
-    return Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "datasets"  # noqa: PTH111
+    return keras_home() / "datasets"
 
 
 def download_folder() -> Path:
