@@ -160,7 +160,7 @@ def test_the_label_changes_at_the_threshold(any_length):
 
 def test_order_and_repeats_are_kept_over_batches(fixed, files):
     several = [files[index % len(files)] for index in (*range(0, 70, 3), *range(20, 0, -1))]
-    assert len(several) > inference._BATCH
+    assert len(several) > inference._GROUP
     rows = list(fixed.predict(map(str, several)))
     assert [row["file"] for row in rows] == [str(path) for path in several]
     alone = dict(zip(map(str, files), (scores_of(fixed, [path])[0] for path in files), strict=True))
@@ -177,7 +177,7 @@ def test_files_are_read_batch_by_batch(fixed, files):
             yield files[0]
 
     next(fixed.predict(endless()))
-    assert len(taken) == 2 * inference._BATCH  # one is computed, one is decoded
+    assert len(taken) == 2 * inference._GROUP  # one is computed, one is decoded
 
 
 def test_no_files_give_no_rows(any_length):
@@ -410,10 +410,17 @@ def test_a_file_shorter_than_a_window_is_one_window(which, request, speech, tmp_
 def test_many_windows_are_not_computed_at_once(fixed, monkeypatch):
     shapes = shapes_run_by(fixed, monkeypatch)
     windows = Stream(fixed, 0.01).push(np.zeros(3 * RATE, np.float32))
-    sizes = [rows for rows, _ in shapes]
-    assert len(windows) == 201
-    assert sum(sizes) == 201
-    assert max(sizes) <= inference._BATCH
+    assert len(windows) == sum(rows for rows, _ in shapes) == 201
+    assert max(rows * samples for rows, samples in shapes) == 8 * RATE
+
+
+def test_windows_too_long_to_share_a_batch_are_computed_alone(fixed, monkeypatch):
+    expected = [window["score"] for window in Stream(fixed).push(np.ones(2 * RATE, np.float32))]
+    shapes = shapes_run_by(fixed, monkeypatch)
+    monkeypatch.setattr(inference, "_FIXED_S", 0.5)
+    windows = Stream(fixed).push(np.ones(2 * RATE, np.float32))
+    assert shapes == [(1, RATE)] * 3
+    assert [window["score"] for window in windows] == pytest.approx(expected, abs=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------- models

@@ -19,7 +19,8 @@ from lightcnn.runtimes import Artifact
 
 __all__ = ["SpeechPredictor", "Stream"]
 
-_BATCH = 32
+_GROUP = 32  # files heard while those before are scored
+_FIXED_S = 8.0  # of a batch of windows: a longer one takes more memory, not less time
 _ROWS = (32, 16, 8, 4, 2, 1)  # of a batch of any length: few, since a backend compiles and keeps code for every shape
 _LONGEST_S = 60.0  # a longer file is scored in equal pieces no longer than this
 _ROUNDING_S = 0.5  # rows are padded to a multiple of this, so that a backend does not compile for every length
@@ -88,7 +89,7 @@ class SpeechPredictor(Predictor):
             DataError: If an array does not fit.
         """
         # Recordings of any length can be 60 s long, so more streams do not hold more of them.
-        size = _BATCH if self._any_length else _BATCH * self._artifact.streams
+        size = _GROUP if self._any_length else _GROUP * self._artifact.streams
         yield from look_at(named(files), size, self._row, self._scored)
 
     def _row(self, item: tuple[str, Item]) -> dict[str, Any]:
@@ -162,8 +163,9 @@ class SpeechPredictor(Predictor):
         recordings = [_checked(one, self.sampling_rate) for one in recordings]
         if not self._any_length:
             size = self.window_samples
+            rows = max(1, round(_FIXED_S * self.sampling_rate) // size)
             fitted = (fit_length(one, size, pad=self._pad) for one in recordings)
-            batches = iter(lambda: list(islice(fitted, _BATCH)), [])  # a stream may ask for any number of windows
+            batches = iter(lambda: list(islice(fitted, rows)), [])  # a stream may ask for any number of windows
             return np.concatenate(list(self._artifact.map((np.stack(batch),) for batch in batches)))
         # Recordings of like length share a batch, so that little is computed on padding.
         order = sorted(range(len(recordings)), key=lambda index: len(recordings[index]))
