@@ -6,9 +6,9 @@ With several recipes, they alternate: seed 1 of each, then seed 2 of each, so th
 The seconds are those of `metrics.json`, from the first step, which traces the graph, until the last epoch ends.
 
 Runs that `--keep` has in its folder already are not trained again but gone on with or only reported, without their
-times: so one process a core can train some seeds, and one that was stopped can go on. A recipe that mirrors pictures in
-training is measured with mirrored views besides: the product of what the model gives a picture and its mirror image,
-which is the sum of their logits.
+times and commit: so one process a core can train some seeds, and one that was stopped can go on. A recipe that mirrors
+pictures in training is measured with mirrored views besides: the product of what the model gives a picture and its
+mirror image, which is the sum of their logits.
 """
 
 import argparse
@@ -38,10 +38,12 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         results = {recipe: [] for recipe in arguments.recipes}
+        trained_here = dict.fromkeys(arguments.recipes, True)
         for seed in arguments.seeds.split(","):
             for recipe in arguments.recipes:
                 path = folder / f"{recipe}-{seed}"
                 known = path.exists()
+                trained_here[recipe] &= not known
                 command = [sys.executable, "-m", "lightcnn", "train", recipe, "--seed", seed, "--run-dir", str(path)]
                 command += [part for setting in arguments.set for part in ("--set", setting)]
                 command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
@@ -62,7 +64,8 @@ def main():
             for figure, unit in rows[0]:
                 if all((figure, unit) in row for row in rows):
                     values = [row[figure, unit] for row in rows]
-                    record("accuracy", name, figure, unit, values, run.recipe.precision, run.environment)
+                    commit = {} if trained_here[recipe] else {"commit": ""}
+                    record("accuracy", name, figure, unit, values, run.recipe.precision, run.environment, **commit)
 
 
 def figures_of(run, wall, data_dir):

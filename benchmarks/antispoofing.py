@@ -50,26 +50,25 @@ def main():
         for seed in map(int, arguments.seeds.split(",")):
             for name, values in results.items():
                 start = time.perf_counter()
-                figures, seconds = systems[name](seed)
-                values.append((figures, seconds))
+                figures, seconds, precision = systems[name](seed)
+                values.append((figures, seconds, precision))
                 shown = {split: round(100 * own["eer"], 3) for split, own in figures.items()}
                 print(f"{name} seed {seed}: EER {shown} %, {time.perf_counter() - start:.0f} s", file=sys.stderr)
     for name, values in results.items():
         configuration = f"{arguments.recipe}: {name} on {Path(arguments.data_dir).name}"
+        precision = values[0][2]
+        if name == "lightcnn":
+            configuration = " ".join([configuration, *arguments.set])
         for split in ("validation", "test"):
-            record(
-                "antispoofing",
-                configuration,
-                f"{split} EER",
-                "%",
-                [100 * f[split]["eer"] for f, _ in values],
-                "float32",
-            )
+            rates = [100 * figures[split]["eer"] for figures, _, _ in values]
+            record("antispoofing", configuration, f"{split} EER", "%", rates, precision)
         for group in ("per_attack", "per_speaker"):
             for key in values[0][0]["test"][group]:
-                rates = [100 * figures["test"][group][key] for figures, _ in values]
-                record("antispoofing", configuration, f"test EER {key}", "%", rates, "float32")
-        record("antispoofing", configuration, "training time", "s", [seconds for _, seconds in values], "float32")
+                rates = [figures["test"][group][key] for figures, _, _ in values]
+                if None in rates:  # a speaker without spoofed recordings, or without others
+                    continue
+                record("antispoofing", configuration, f"test EER {key}", "%", [100 * rate for rate in rates], precision)
+        record("antispoofing", configuration, "training time", "s", [seconds for _, seconds, _ in values], precision)
 
 
 def train_lightcnn(arguments, runs, seed):
@@ -79,7 +78,8 @@ def train_lightcnn(arguments, runs, seed):
     command += ["--data-dir", arguments.data_dir, *(part for one in arguments.set for part in ("--set", one))]
     subprocess.run(command, check=True)
     metrics = json.loads((run / "metrics.json").read_text())
-    return {split: metrics[split] for split in ("validation", "test")}, metrics["train_seconds"]
+    precision = json.loads((run / "recipe.json").read_text())["precision"]
+    return {split: metrics[split] for split in ("validation", "test")}, metrics["train_seconds"], precision
 
 
 def recordings(split):
@@ -117,7 +117,7 @@ def train_gmm(data, seed):
         split = data.split(name)
         scores = [models[0].score(one) - models[1].score(one) for one in features(split)]  # means over frames
         figures[name] = detection_figures(np.array(scores), split)
-    return figures, seconds
+    return figures, seconds, "float32"
 
 
 # --------------------------------------------------------------------------------------------------------- PyTorch
@@ -220,7 +220,7 @@ def train_torch(data, seed, epochs):
         for name in ("validation", "test"):
             scores = np.array([float(network(one[None])) for one in features[name]])
             figures[name] = detection_figures(scores, data.split(name))
-    return figures, seconds
+    return figures, seconds, "float32"
 
 
 def lfcc_matrices(torch):

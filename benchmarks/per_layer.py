@@ -58,7 +58,8 @@ def profile(shape, arguments):
                 tape.watch(x)
                 y = layer(x, training=True)
             sources = layer.trainable_variables + ([] if first else [x])
-            return tape.gradient(y, sources, upstream) if sources else y
+            # With y among the results, nothing of forward is left out because no gradient needs it.
+            return [y, *tape.gradient(y, sources, upstream)] if sources else [y]
 
         upstream = tf.ones_like(forward(x))
         ahead = clock(lambda x=x, forward=forward: forward(x), arguments.repeats)

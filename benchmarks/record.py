@@ -43,13 +43,16 @@ def _commit():
 _COMMIT = _commit()  # files may change while a script runs
 
 
-def record(benchmark, configuration, figure, unit, values, precision="", environment=None, threads=None):
+def record(
+    benchmark, configuration, figure, unit, values, precision="", environment=None, threads=None, commit=_COMMIT
+):
     """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition.
 
-    `environment` is that of the measured process, None for this one's; `threads` are what it was left to use.
+    `environment` is that of the measured process, None for this one's; `threads` are what it was left to use; `commit`
+    is empty for what was trained before, at a commit that is not known.
     """
     environment = environment or describe_environment()
-    versions = {**environment["versions"], "lightcnn": environment["versions"]["lightcnn"] + _COMMIT}
+    versions = {**environment["versions"], "lightcnn": environment["versions"]["lightcnn"] + commit}
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_folders(sys.argv[1:])])
     row = {
         "date": date.today().isoformat(),

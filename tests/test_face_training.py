@@ -245,13 +245,13 @@ def test_weights_start_from_a_network_without_classifier(data, tmp_path):
     initial = light_cnn_9((SIDE, SIDE, 1), scale=1 / 255)
     save_model(initial, tmp_path / "released.keras", {"format": 1, "task": "face representation"})
     networks, notes = faces.build_networks(recipe(initial_weights=str(tmp_path / "released.keras")), data)
-    assert notes[1] == "The layer 'logits' is new: none classes there, 6 here."
+    assert notes[1] == "The layer 'logits' is new: none there, weights of 256 x 6 and 6 here."
     for name in ("conv1", "embedding"):
         for ours, theirs in zip(
             networks.trained.get_layer(name).get_weights(), initial.get_layer(name).get_weights(), strict=True
         ):
             np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(RecipeError, match="'embedding' has weights of shape"):
+    with pytest.raises(RecipeError, match="'embedding' has weights of "):
         faces.build_networks(
             recipe(initial_weights=str(tmp_path / "released.keras"), image_size=40, crop_size=40), data
         )

@@ -61,10 +61,30 @@ def test_a_seed_repeats_itself_and_calls_differ():
     assert (ops.convert_to_numpy(one(features, training=True)) != first).any()
 
 
+def test_padding_stays_as_it_is_and_counts_for_nothing():
+    features = example((20, 8), batch_size=50)
+    padded = np.pad(features, ((0, 0), (0, 30), (0, 0)), constant_values=7)
+    layer = FeatureMask(max_frames=10, max_bins=4, seed=1)
+    result = ops.convert_to_numpy(layer(padded, np.full(50, 20, np.int32), training=True))
+    np.testing.assert_allclose(result[:, :20], masked(features, max_frames=10, max_bins=4, seed=1), atol=1e-6)
+    np.testing.assert_array_equal(result[:, 20:], padded[:, 20:])
+
+
+def test_recordings_of_a_batch_have_lengths_of_their_own():
+    features, lengths = example((40, 8), batch_size=400), np.repeat([10, 40], 200).astype(np.int32)
+    changed = (ops.convert_to_numpy(FeatureMask(40, seed=1)(features, lengths, training=True)) != features).any(axis=2)
+    reached = [changed[lengths == length].any(axis=0).sum() for length in (10, 40)]
+    assert reached == [10, 40]
+    assert all(changed[lengths == length].sum(axis=1).max() == length for length in (10, 40))
+
+
 def test_any_number_of_frames_in_a_graph():
-    inputs = keras.Input((None, 20))
+    inputs, lengths = keras.Input((None, 20)), keras.Input((), dtype="int32")
     model = keras.Model(inputs, FeatureMask(5, 5)(inputs))
     assert model(example((13, 20)), training=True).shape == (3, 13, 20)
+    padded = keras.Model([inputs, lengths], FeatureMask(5, 5)(inputs, lengths))
+    assert padded.output_shape == (None, None, 20)
+    assert padded([example((13, 20)), np.array([3, 13, 20], np.int32)], training=True).shape == (3, 13, 20)
 
 
 @pytest.mark.parametrize("arguments", [{"max_frames": -1}, {"max_bins": 2.0}, {"num_masks": 0}])

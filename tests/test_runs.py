@@ -480,6 +480,12 @@ def test_other_data_are_another_configuration(tmp_path):
     assert [row["settings"]["data"] for row in rows] == ["cats 000000000000", "dogs 000000000000"]
 
 
+def test_backends_are_told_apart(tmp_path):
+    one, other = finished(tmp_path / "a", seed=1), finished(tmp_path / "b", seed=1)
+    other.write_environment(environment_of("mine") | {"backend": "jax"})
+    assert [row["settings"] for row in compare([one, other])] == [{"backend": "tensorflow"}, {"backend": "jax"}]
+
+
 def test_runs_of_two_tasks_are_compared(tmp_path):
     speech = get_recipe("speech", seed=1)
     other = finished(tmp_path / "b")
@@ -494,7 +500,7 @@ def test_one_run_does_not_count_twice(tmp_path):
     run = finished(tmp_path / "a", seed=1)
     with pytest.raises(RunError, match="are one run"):
         compare([run, run])
-    with pytest.raises(RunError, match=r"a and .*b are one run: recipe, data and seed are the same"):
+    with pytest.raises(RunError, match=r"a and .*b are one run: recipe, data, backend and seed are the same"):
         compare([run, finished(tmp_path / "b", seed=1)])
 
 

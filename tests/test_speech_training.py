@@ -16,7 +16,7 @@ from lightcnn.datasets import load_speech
 from lightcnn.decoding import decode_audio
 from lightcnn.errors import DataError, RecipeError
 from lightcnn.layers.heads import HEADS
-from lightcnn.models import load_model, read_metadata
+from lightcnn.models import load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
 from lightcnn.scoring import score
@@ -332,6 +332,21 @@ def test_every_augmentation_reaches_the_batch(ramps, key):
     assert np.array_equal(changed, again)
 
 
+@pytest.mark.parametrize("key", ["room", "noise", "convolutive", "impulsive", "stationary"])
+def test_short_recordings_are_changed_as_those_that_fill_the_batch(tmp_path, key):
+    """So noise is as strong beside the speech of a short recording, whatever follows it."""
+    sound = np.random.default_rng(3).normal(0, 0.1, 4000).astype(np.float32)
+    short, twice = (
+        write_recordings(tmp_path / name, {"one.wav": samples})
+        for name, samples in (("short", sound), ("twice", np.tile(sound, 2)))
+    )
+    (samples, lengths), _ = batch(own(**{key: 1.0}), short)
+    (expected, _), _ = batch(own(**{key: 1.0}), twice)
+    assert lengths.tolist() == [4000]
+    np.testing.assert_array_equal(samples[0, :4000], expected[0, :4000])
+    assert not samples[0, 4000:].any()
+
+
 def test_gain_and_codec_are_what_they_say(ramps):
     (plain, _), _ = batch(own(), ramps)
     (louder, _), _ = batch(own(max_gain_db=6.0), ramps)
@@ -426,6 +441,29 @@ def test_a_corpus_must_be_named(tmp_path):
 def test_an_unknown_front_end_names_the_nearest(corpus, tmp_path):
     with pytest.raises(RecipeError, match=r"front_end must be one of .* Did you mean 'lfcc_nii'\?"):
         train(recipe(front_end="lfcc_ni"), tmp_path / "run", corpus, quiet=True)
+
+
+@pytest.mark.parametrize("codecs", ["mulaw,gsm", ""])
+def test_unknown_codecs_are_named_before_a_run_is_begun(corpus, tmp_path, codecs):
+    with pytest.raises(RecipeError, match="`codecs` must name"):
+        train(recipe(codec=0.5, codecs=codecs), tmp_path / "run", corpus, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_data_of_one_class_are_named(tmp_path):
+    data = write_recordings(tmp_path / "one", {"a.wav": ramp(9000)})
+    with pytest.raises(DataError, match="has no spoof recording to train on"):
+        speech.build_networks(own(balanced=True), data)
+
+
+def test_a_head_of_another_kind_is_new(corpus, tmp_path):
+    data = load_speech("asvspoof2019_la", corpus)
+    before, _ = speech.build_networks(recipe(head="sigmoid"), data)
+    save_model(before.saved, tmp_path / "sigmoid.keras", before.metadata)
+    after, notes = speech.build_networks(recipe(head="softmax", initial_weights=str(tmp_path / "sigmoid.keras")), data)
+    assert notes[1] == "The layer 'head' is new: weights of 192 x 1 and 1 there, weights of 192 x 2 and 2 here."
+    for ours, its in zip(after.trained.get_weights()[:20], before.saved.get_weights()[:20], strict=True):
+        np.testing.assert_array_equal(ours, its)
 
 
 def test_too_short_a_crop_for_the_network_is_a_clear_error(corpus, tmp_path):

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from lightcnn.errors import (
     RunError,
     StorageError,
 )
+from lightcnn.evaluation import evaluate
 from lightcnn.inference import Predictor
 from lightcnn.models import lcnn, load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
@@ -379,8 +381,6 @@ def test_a_checkpoint_of_another_network_is_not_called_damaged(data, tmp_path, c
 @pytest.fixture(scope="module")
 def checkpointed(data, tmp_path_factory):
     """Makes copies of a run that was interrupted in its second epoch."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         interrupt_in_epoch(patch, epoch=2)
@@ -528,6 +528,15 @@ def without_test_pictures(self, positions):
     return self.images[self.rows[positions]]
 
 
+def test_a_finished_run_keeps_its_figures_when_it_is_resumed(whole, data, tmp_path):
+    run = Run.open(shutil.copytree(whole.folder, tmp_path / "run"))
+    evaluate(run, "train", quiet=True)
+    before = run.metrics
+    train(recipe(), run.folder, data, resume=True, validation_only=True, quiet=True)
+    assert run.metrics == before
+    assert {"train", "validation", "test"} <= set(before)
+
+
 def test_validation_only_leaves_the_test_split_untouched(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Split, "take", without_test_pictures)
     run = train(recipe(epochs=1), tmp_path / "run", data, validation_only=True, quiet=True)
@@ -574,8 +583,9 @@ def test_a_head_of_another_size_is_replaced_and_named(whole, mnist, tmp_path):
     before, after = by_layer(load_model(whole.best_model)), by_layer(load_model(run.best_model))
     assert changed_layers(before, after) == {"logits"}
     assert after["logits"][1].shape == (5,)
-    assert "The layer 'logits' is new: 10 classes there, 5 here." in run.environment["notes"]
-    assert "10 classes there, 5 here" in run.report.read_text()
+    note = "The layer 'logits' is new: weights of 80 x 10 and 10 there, weights of 80 x 5 and 5 here."
+    assert note in run.environment["notes"]
+    assert "80 x 10 and 10 there" in run.report.read_text()
 
 
 @pytest.mark.parametrize(
@@ -588,7 +598,7 @@ def test_a_head_of_another_size_is_replaced_and_named(whole, mnist, tmp_path):
 )
 def test_pictures_of_another_shape_are_named(whole, mnist, tmp_path, change, layer):
     other = write_arrays(tmp_path / "other.npz", mnist, change)
-    with pytest.raises(RecipeError, match=rf"does not fit: the layer '{layer}' has weights of shape"):
+    with pytest.raises(RecipeError, match=rf"does not fit: the layer '{layer}' has weights of "):
         train(recipe(initial_weights=str(whole.folder)), tmp_path / "run", other, quiet=True)
 
 
@@ -614,17 +624,24 @@ def test_weights_that_are_not_there_are_named(data, tmp_path):
 # -------------------------------------------------------------------------------------------------------- a teacher
 
 
-def taught_targets(own, data_file, pictures, labels):
+def taught_networks(own, data_file):
     data = load_images("arrays", data_file, validation_fraction=own.validation_fraction, seed=own.seed)
-    networks, notes = training.images.build_networks(own, data)
-    return networks.teach(pictures, labels), notes
+    return training.images.build_networks(own, data)
 
 
-def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist):
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist, smoothing):
     pictures, labels = mnist["x_test"][:40, ..., None], np.eye(10, dtype=np.float32)[mnist["y_test"][:40]]
     said = load_model(whole.best_model).predict(pictures, verbose=0)
-    targets, notes = taught_targets(recipe(teacher=str(whole.folder)), data, pictures, labels)
-    np.testing.assert_allclose(targets, 0.3 * labels + 0.7 * said, atol=1e-5)
+    own = recipe(teacher=str(whole.folder), label_smoothing=smoothing)
+    networks, notes = taught_networks(own, data)
+    targets = networks.teach(pictures, labels)
+    smoothed = np.where(labels == 1, 1 - 0.9 * smoothing, smoothing / 10)
+    np.testing.assert_allclose(targets, 0.3 * smoothed + 0.7 * said, atol=1e-5)
+    # so the loss is smallest, the targets' entropy, where they are met
+    entropy = -np.sum(targets * np.log(np.maximum(targets, 1e-30)), axis=1).mean()
+    loss = networks.loss(targets, np.log(np.maximum(targets, 1e-30)))
+    assert float(keras.ops.convert_to_numpy(loss)) == pytest.approx(entropy, rel=1e-5)
     assert targets.dtype == np.float32
     assert [note.partition(":")[0] for note in notes] == [f"Taught by {whole.folder}"]
 

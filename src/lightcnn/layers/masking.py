@@ -152,7 +152,8 @@ class RepeatShort(keras.layers.Layer):
 class FeatureMask(keras.layers.Layer):
     """Hides stretches of time and bands of frequency in training, each recording's own (SpecAugment without warping).
 
-    What is hidden gets the recording's mean. Lengths are uniform from 0 to the longest, places uniform too.
+    What is hidden gets the recording's mean. Lengths are uniform from 0 to the longest, places uniform too. Stretches
+    of time lie within the recording, and its mean is over its own frames, where `lengths` says how many they are.
 
     Reference:
         Park et al., "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", section 2:
@@ -165,10 +166,10 @@ class FeatureMask(keras.layers.Layer):
         seed: Integer, or None for one that is drawn.
 
     Input shape:
-        `(batch, frames, features)`.
+        `(batch, frames, features)`; and `lengths` `(batch,)`, integers, if recordings are followed by padding.
 
     Output shape:
-        The same.
+        That of the features.
 
     Example:
     >>> lightcnn.layers.FeatureMask(max_bins=12)(np.ones((1, 400, 60)), training=True).shape
@@ -187,25 +188,33 @@ class FeatureMask(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
+    def compute_output_shape(self, inputs_shape, lengths_shape=None):
+        return inputs_shape
 
-    def call(self, inputs, training=False):
+    def compute_output_spec(self, inputs, lengths=None, training=False):
+        return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
+
+    def call(self, inputs, lengths=None, training=False):
         if not training:
             return inputs
-        frames, features = ops.shape(inputs)[1], inputs.shape[2]
-        hidden = ops.expand_dims(self._hidden(inputs, frames, self.max_frames), 2)
-        hidden = ops.logical_or(hidden, ops.expand_dims(self._hidden(inputs, features, self.max_bins), 1))
-        return ops.where(hidden, ops.mean(inputs, axis=(1, 2), keepdims=True), inputs)
+        batch, frames, features = ops.shape(inputs)[0], ops.shape(inputs)[1], inputs.shape[2]
+        lengths = ops.broadcast_to(frames, (batch,)) if lengths is None else ops.clip(lengths, 1, frames)
+        lengths = ops.reshape(ops.cast(lengths, "float32"), (-1, 1, 1))
+        widths = ops.full((batch, 1, 1), float(features))
+        hidden = ops.expand_dims(self._hidden(frames, lengths, self.max_frames), 2)
+        hidden = ops.logical_or(hidden, ops.expand_dims(self._hidden(features, widths, self.max_bins), 1))
+        own = ops.reshape(ops.arange(frames, dtype="float32"), (1, -1, 1)) < lengths
+        total = ops.sum(ops.where(own, ops.cast(inputs, "float32"), 0.0), axis=(1, 2), keepdims=True)
+        mean = ops.cast(total / (lengths * features), inputs.dtype)
+        return ops.where(ops.logical_and(hidden, own), mean, inputs)
 
-    def _hidden(self, inputs, size, longest):
-        """Returns `(batch, size)`, true where a mask lies."""
-        shape = (ops.shape(inputs)[0], self.num_masks, 1)
+    def _hidden(self, size, own, longest):
+        """Returns `(batch, size)`, true where a mask lies; `own` `(batch, 1, 1)` says how much of it is no padding."""
+        shape = (ops.shape(own)[0], self.num_masks, 1)
         length, place = (keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) for _ in range(2))
-        position = ops.cast(ops.arange(size, dtype="int32"), "float32")
-        size = ops.cast(size, "float32")
-        length = ops.floor(length * (ops.minimum(float(longest), size) + 1))
-        start = ops.floor(place * (size - length + 1))
+        position = ops.arange(size, dtype="float32")
+        length = ops.floor(length * (ops.minimum(float(longest), own) + 1))
+        start = ops.floor(place * (own - length + 1))
         return ops.any(ops.logical_and(position >= start, position < start + length), axis=1)
 
     def get_config(self):

@@ -38,9 +38,10 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
         trained_on = run.environment["data"]
         data = {"data": f"{trained_on['name']} {trained_on['digest'][:12]}"}
         settings = {key: value for key, value in run.recipe.to_json().items() if key != "seed"} | data
+        settings["backend"] = run.environment["backend"]
         group = groups.setdefault(json.dumps(settings, sort_keys=True), [])
         if twin := next((other for other in group if other.recipe.seed == run.recipe.seed), None):
-            raise RunError(f"{twin.folder} and {run.folder} are one run: recipe, data and seed are the same.")
+            raise RunError(f"{twin.folder} and {run.folder} are one run: recipe, data, backend and seed are the same.")
         group.append(run)
     configurations = [json.loads(key) for key in groups]
     keys = dict.fromkeys(key for settings in configurations for key in settings)  # those of several tasks

@@ -235,6 +235,11 @@ class Run:
         return content
 
     @property
+    def has_metrics(self) -> bool:
+        """Whether anything was measured."""
+        return self._path("metrics.json").exists()
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """The figures: `train_seconds`, `parameters`, `validation` and `test`."""
         return self._read_json("metrics.json")

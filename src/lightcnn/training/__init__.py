@@ -93,7 +93,9 @@ def train(
             environment |= {"command": first["command"], "started": first["started"], "notes": notes}
         run.write_environment(environment)
         state = fit(run, recipe, data, networks, task, bar)
-        known = {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
+        # Figures are written after the last epoch only, so those of other splits are of this very model.
+        known = run.metrics if going_on and run.has_metrics else {}
+        known |= {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
         measured = ("calibration", "validation", *(() if validation_only else ("test",)))  # the threshold comes first
         evaluate_splits(run, data, tuple(name for name in measured if name in data.splits), bar, known)
         _export(run, data, networks, bar)

@@ -77,18 +77,20 @@ def build_networks(
             "dtype": str(data.train.images.dtype),
         },
     }
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    teach, digest = None, ""
+    teach, digest, smoothing = None, "", recipe.label_smoothing
     if recipe.teacher:
         teach, digest = _teaching(recipe, data)
+        smoothing = 0.0  # `teach` smooths the labels alone
         taught = f"Taught by {recipe.teacher}: accuracy in training is agreement with it, and with the labels."
         notes += [taught, *leaks(recipe, data, "teacher")]
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
     return Networks(trained, saved, loss, "accuracy", metadata, [scale, offset], teach, digest), notes
 
 
 def _teaching(recipe: Recipe, data: ImageDataset) -> tuple[Callable[[Any, Any], Any], str]:
-    """Returns a function from augmented pictures and labels to targets that are a teacher's probabilities of the same
-    pictures by `_TAUGHT`, and its digest.
+    """Returns a function from augmented pictures and labels to targets, and the teacher's digest.
+
+    A target is the teacher's probabilities of the same picture by `_TAUGHT`; the rest is the smoothed label.
 
     Raises:
         RecipeError: If the teacher is for other pictures or classes.
@@ -106,8 +108,11 @@ def _teaching(recipe: Recipe, data: ImageDataset) -> tuple[Callable[[Any, Any], 
 
     _check_pixels("teacher", recipe, data, teacher.metadata)
 
+    smoothing = np.float32(recipe.label_smoothing)
+
     def teach(pictures: Any, labels: Any) -> Any:
-        return (1 - _TAUGHT) * labels + _TAUGHT * teacher.predict_arrays(pictures)
+        smoothed = (1 - smoothing) * labels + smoothing / np.float32(labels.shape[1])
+        return (1 - _TAUGHT) * smoothed + _TAUGHT * teacher.predict_arrays(pictures)
 
     return teach, teacher.digest
 

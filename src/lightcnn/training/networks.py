@@ -141,7 +141,7 @@ def initial_file(recipe: Recipe) -> Path:
 
 
 def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
-    """Copies weights layer by layer; a head of another size is left new, and named in the notes that are returned.
+    """Copies weights layer by layer, and returns notes; a head of another kind or size is left new, and named there.
 
     Raises:
         RecipeError: If the networks differ elsewhere.
@@ -155,18 +155,22 @@ def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
         before = old[layer.name].get_weights() if layer.name in old else None
         if before is not None and [w.shape for w in before] == [w.shape for w in weights]:
             layer.set_weights(before)
-        elif layer.name == "logits":
-            there = "none" if before is None else before[-1].shape[-1]
-            notes.append(f"The layer 'logits' is new: {there} classes there, {weights[-1].shape[-1]} here.")
+        elif layer.name in ("logits", "head"):
+            there = "none" if before is None else _shapes(before)
+            notes.append(f"The layer {layer.name!r} is new: {there} there, {_shapes(weights)} here.")
         elif before is None:
             raise RecipeError(f"initial_weights={origin} has no layer {layer.name!r}: it is another network.")
         else:
             raise RecipeError(
-                f"initial_weights={origin} does not fit: the layer {layer.name!r} has weights of shape "
-                f"{[w.shape for w in before]}, expected {[w.shape for w in weights]}. "
-                "Pictures must have the size and the channels of the first training (image_size, channels)."
+                f"initial_weights={origin} does not fit: the layer {layer.name!r} has {_shapes(before)}, "
+                f"expected {_shapes(weights)}. What the network sees (image_size and channels, or front_end and "
+                "duration_s), its width and its embedding must be those of the first training."
             )
     return notes
+
+
+def _shapes(weights: list[Any]) -> str:
+    return "weights of " + " and ".join(" x ".join(map(str, array.shape)) for array in weights)
 
 
 def freeze(model: Any, patterns: tuple[str, ...]) -> None:

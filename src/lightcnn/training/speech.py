@@ -16,7 +16,7 @@ from lightcnn import models
 from lightcnn.augmentation import augment_audio
 from lightcnn.datasets import SpeechDataset, SpeechSplit
 from lightcnn.decoding import audio_info, decode_audio, fit_length
-from lightcnn.errors import RecipeError, nearest
+from lightcnn.errors import DataError, RecipeError, nearest
 from lightcnn.frontends import PRESETS
 from lightcnn.layers import FeatureMask
 from lightcnn.losses import loss_for
@@ -44,6 +44,7 @@ def build_networks(
         The networks, and notes on what `initial_weights` brought.
 
     Raises:
+        DataError: If the training data have only one class.
         RecipeError: If a name is unknown, or front end, network, `initial_weights` and `freeze` do not fit.
     """
     if recipe.front_end not in PRESETS:
@@ -53,6 +54,16 @@ def build_networks(
         )
     if not data.train:
         raise RecipeError(f"{data.name} at {data.source} has nothing to train on. It has: {', '.join(data.splits)}.")
+    try:
+        _augmented(recipe, np.zeros((0, 1), np.float32), np.random.default_rng(0))  # of no recording: are names right?
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    counts = np.bincount(data.train.labels, minlength=2)
+    if not counts.all():
+        raise DataError(
+            f"{data.name} at {data.source} has no {data.labels[int(counts.argmin())]} recording to train on, and a "
+            f"countermeasure needs both classes. Received: {len(data.train):,} recordings of one class"
+        )
     initial = load_initial(recipe) if preprocessing is None else None
     trained, saved, notes = build_pair(
         recipe, data, initial, partial(_network, recipe, "raw"), partial(_network, recipe, "score")
@@ -69,7 +80,6 @@ def build_networks(
     }
     settings: dict[str, Any] = {}
     if recipe.balanced:
-        counts = np.bincount(data.train.labels, minlength=2)
         settings["class_weights"] = (len(data.train) / (2 * counts)).tolist()
     return Networks(trained, saved, loss_for(recipe.head, **settings), _accuracy(recipe.head), metadata, []), notes
 
@@ -90,7 +100,7 @@ def _masked(network: Any, recipe: Recipe) -> Any:
     mask = FeatureMask(recipe.max_masked_frames, recipe.max_masked_bins, seed=recipe.seed, name="mask")
     features, *lengths = network.inputs
     inputs = keras.Input(features.shape[1:], name="features")
-    masked = network.call([mask(inputs), *lengths] if lengths else mask(inputs))
+    masked = network.call([mask(inputs, *lengths), *lengths] if lengths else mask(inputs))
     return keras.Model([inputs, *lengths] if lengths else inputs, masked, name=network.name)
 
 
@@ -133,17 +143,15 @@ def training_batch(
 ) -> tuple[Any, Any]:
     """Returns augmented crops `(batch, samples)`, for networks of any length with `(batch,)` lengths, and labels."""
     samples, lengths, labels = _read(recipe, data.split("train"), positions, recipe.crop, generator)
-    samples = augment_audio(
-        samples,
-        _sampling_rate(recipe),
-        generator,
-        codecs=recipe.codecs,
-        **{key: getattr(recipe, key) for key in _AMOUNTS},
-    )
-    return _inputs(recipe, samples, lengths), labels
+    return _inputs(recipe, _augmented(recipe, samples, generator), lengths), labels
 
 
-_AMOUNTS = ("room", "noise", "convolutive", "impulsive", "stationary", "max_gain_db", "codec")
+_AUGMENTATION = ("room", "noise", "convolutive", "impulsive", "stationary", "max_gain_db", "codec", "codecs")
+
+
+def _augmented(recipe: Recipe, samples: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    settings = {key: getattr(recipe, key) for key in _AUGMENTATION}
+    return augment_audio(samples, _sampling_rate(recipe), generator, **settings)
 
 
 def validation_batch(recipe: Recipe, data: SpeechDataset, positions: NDArray[np.int64]) -> tuple[Any, Any]:
@@ -153,7 +161,10 @@ def validation_batch(recipe: Recipe, data: SpeechDataset, positions: NDArray[np.
 
 
 def _inputs(recipe: Recipe, samples: NDArray[np.float32], lengths: NDArray[np.int32]) -> Any:
-    return samples if _is_fixed(recipe) else (samples, lengths)
+    """Returns what the network takes; one of any length finds zeros after a short recording."""
+    if _is_fixed(recipe):
+        return samples
+    return np.where(np.arange(samples.shape[1]) < lengths[:, None], samples, np.float32(0)), lengths
 
 
 def _read(
@@ -169,7 +180,8 @@ def _read(
     for row, position in enumerate(positions):
         piece = _piece(split.path(int(position)), sampling_rate, num_samples, crop, generator)
         lengths[row] = len(piece)
-        samples[row] = fit_length(piece, num_samples, pad=recipe.pad if _is_fixed(recipe) else "zero")
+        # Repeated until the augmentation is done: noise is as strong as it shall be beside speech, not beside zeros.
+        samples[row] = fit_length(piece, num_samples, pad=recipe.pad if _is_fixed(recipe) else "repeat")
     return samples, lengths, split.labels[positions].astype(np.int32)
 
 
