@@ -218,6 +218,19 @@ def test_decisions_are_read_if_they_are_whole(tmp_path, change):
         bootstrapping._read_decisions(path, digest, ["ann", "bob"])
 
 
+def test_decisions_keep_names_that_are_no_text(tmp_path):
+    names = ("caf\udce9", "tea")
+    split = SimpleNamespace(names=["caf\udce9/1.png", "tea/2.png"], rows=np.arange(2))
+    state = SimpleNamespace(positions=np.arange(2), labels=np.array([0, 1]))
+    path = tmp_path / "decisions-1.csv"
+    data = SimpleNamespace(labels=names, train=split)
+    bootstrapping._write_decisions(
+        path, data, state, np.array([1, 0]), np.array([0.9, 0.8]), np.array(["keep", "drop"])
+    )
+    predicted, decisions = bootstrapping._read_decisions(path, hashlib.sha256(path.read_bytes()).hexdigest(), names)
+    assert (predicted.tolist(), decisions.tolist()) == ([1, 0], ["keep", "drop"])
+
+
 def test_finished_rounds_are_not_trained_again(finished, noisy):
     folder, rows = finished
     names = ["round-0/history.csv", "round-1/history.csv", "cleaned-1.npz", "decisions-1.csv"]
@@ -484,6 +497,15 @@ def test_a_list_keeps_its_numbers(tmp_path):
     )
 
 
+def test_names_that_are_numbers_keep_their_order():
+    """A classifier that goes on from the round before has its classes in this order."""
+    as_text, as_numbers = ("0", "1", "10", "2"), ("0", "1", "2", "10")
+    assert images._whole_numbers(as_text).tolist() == ["0", "1", "10", "2"]
+    assert images._whole_numbers(as_numbers).tolist() == [0, 1, 2, 10]
+    assert faces._numbers(as_text).tolist() == [0, 1, 2, 3]
+    assert faces._numbers(as_numbers).tolist() == [0, 1, 2, 10]
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_people_are_predicted_by_name_or_by_number(tmp_path, monkeypatch, first):
     data = faces_in(write_faces(tmp_path / "faces", ["5", "7", "ann"]))
@@ -599,10 +621,13 @@ def test_wrong_usage_is_2(call, arguments, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("begun", ["no", "emptied", "trained", "older"])
 def test_an_interrupted_command_says_how_to_go_on(call, tmp_path, monkeypatch, begun):
     def interrupted(own, folder, *arguments, command, **options):
-        if begun:
+        if begun != "no":
+            begin(folder, own)
+        if begun in ("trained", "older"):
+            command = command if begun == "trained" else "lightcnn bootstrap arrays"
             begin(folder / "round-0", own).write_environment(environment_of(command=command))
         raise KeyboardInterrupt
 
@@ -610,4 +635,4 @@ def test_an_interrupted_command_says_how_to_go_on(call, tmp_path, monkeypatch, b
     result = call("arrays", "--data-dir", "data.npz", "--run-dir", tmp_path / "run")
     assert result.code == 130
     going_on = f"Go on with: lightcnn bootstrap arrays --data-dir data.npz --run-dir {tmp_path / 'run'} --resume"
-    assert result.err == f"Interrupted. {going_on if begun else 'Nothing was begun.'}\n"
+    assert result.err == f"Interrupted. {going_on if begun in ('emptied', 'trained') else 'Nothing was begun.'}\n"

@@ -107,6 +107,9 @@ def test_every_command_has_help(call, command):
         ["predict", "model.keras"],
         ["predict", "model.keras", "a.png", "--format", "xml"],
         ["predict", "model.keras", "--files-from", "no-such-list.txt"],
+        ["predict", "model.keras", "a.png", "--output", "."],
+        ["predict", "model.keras", "a.png", "--output", "/dev/null/a.csv"],
+        ["convert", "light_cnn_9.pth", "--output", "light_cnn_9.h5"],
         ["score"],
         ["score", "a.txt", "b.txt"],
         ["score", "a.txt", "--format", "csv"],
@@ -410,6 +413,18 @@ def test_predict_from_a_list(call, model, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{listed[0]}\n".encode())))
     result = call("predict", model, "--files-from", "-", "--format", "json")
     assert [row["file"] for row in json.loads(result.out)] == [str(listed[0])]
+
+
+def test_a_list_may_have_a_byte_order_mark_and_names_that_are_no_text(call, model, pictures, tmp_path, monkeypatch):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(pictures / "1.png", odd)
+    listed = b"\xef\xbb\xbf" + os.fsencode(pictures / "0.png") + b"\n" + odd + b"\n"
+    (tmp_path / "list.txt").write_bytes(listed)
+    for source in (tmp_path / "list.txt", "-"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+        result = call("predict", model, "--files-from", source, "--format", "csv")
+        assert result.code == 0, result.err
+        assert len(result.out.splitlines()) == 3
 
 
 @pytest.mark.parametrize("name", ["./0.png", "../{folder}/0.png", "0.png"])

@@ -15,7 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightcnn.decoding import PICTURE_SUFFIXES, decode_picture, find_pictures, ignore_picture_warnings, open_picture
+from lightcnn.decoding import (
+    PICTURE_SUFFIXES,
+    decode_picture,
+    find_pictures,
+    ignore_picture_warnings,
+    list_files,
+    open_picture,
+)
 from lightcnn.errors import DataError
 
 GREY = np.array([[0, 40, 80, 120], [160, 200, 240, 255], [10, 20, 30, 50]], np.uint8)
@@ -164,6 +171,34 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     picture = decode(save(tmp_path, shades), channels=1)
     assert picture.pixels.ravel().tolist() == [0, 1, 1, 128, 253, 255]
     assert picture.grey
+
+
+def test_a_transparent_shade_of_sixteen_bits_is_black(tmp_path):
+    shades = np.array([[0, 255, 256, 32_768, 65_535]], np.uint16)
+    for clear, expected in ((65_535, [0, 1, 1, 128, 0]), (0, [0, 1, 1, 128, 255]), (255, [0, 0, 1, 128, 255])):
+        assert decode(save(tmp_path, shades, transparency=clear), channels=1).pixels.ravel().tolist() == expected
+
+
+def test_folders_are_searched_through_links_and_not_in_circles(tmp_path):
+    elsewhere = tmp_path / "elsewhere" / "ann"
+    elsewhere.mkdir(parents=True)
+    (tmp_path / "faces" / "bob").mkdir(parents=True)
+    for folder in (elsewhere, tmp_path / "faces" / "bob"):
+        Image.new("L", (3, 3)).save(folder / "1.png")
+    (tmp_path / "faces" / "ann").symlink_to(elsewhere)
+    (tmp_path / "faces" / "twin").symlink_to(elsewhere)
+    (tmp_path / "faces" / "bob" / "up").symlink_to(tmp_path / "faces")
+    (elsewhere / "back").symlink_to(tmp_path / "faces" / "bob")
+    (tmp_path / "faces" / ".hidden").symlink_to(elsewhere)
+    found, others = list_files(tmp_path / "faces", [".png"], "pictures")
+    names = [str(path.relative_to(tmp_path / "faces")) for path in found]
+    assert names == ["ann/1.png", "ann/back/1.png", "bob/1.png", "twin/1.png", "twin/back/1.png"]
+    assert others == []
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere could not be read: No such file"):
+        list_files(tmp_path / "nowhere", [".png"], "pictures")
 
 
 def test_a_sixteen_bit_pgm_is_scaled(tmp_path):

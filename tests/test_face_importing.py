@@ -460,7 +460,7 @@ LIES = {
     "number": (with_header({"w": 3}), "no dtype, shape and data_offsets for w"),
     "no place": (with_header({"w": {"dtype": "F32", "shape": [2]}}, EIGHT), "no dtype, shape and data_offsets for w"),
     "text as place": (with_header({"w": entry(place=("0", "8"))}, EIGHT), "no dtype, shape and data_offsets for w"),
-    "integers": (with_header({"w": entry("I64", (1,))}, EIGHT), "w is I64, expected F64, F32, F16, BF16"),
+    "complex numbers": (with_header({"w": entry("C64", (1,))}, EIGHT), "w is C64, expected F64, F32, F16, BF16"),
     "past the end": (with_header({"w": entry(shape=(4,), place=(0, 16))}, EIGHT), r"w of shape \[4\] at 0 to 16 does"),
     "backwards": (with_header({"w": entry(place=(8, 0))}, EIGHT), "at 8 to 0 does not lie in 8 bytes"),
     "before the beginning": (with_header({"w": entry(place=(-8, 0))}, EIGHT), "at -8 to 0 does not lie"),
@@ -479,6 +479,17 @@ LIES = {
     ),
     "nothing": (with_header({"__metadata__": {}}), "holds no weights"),
 }
+
+
+def test_counters_in_safetensors_are_read(tmp_path):
+    """PyTorch's batch norm counts its batches in 64-bit integers."""
+    content = with_header(
+        {"seen": entry("I64", (), (0, 8)), "w": entry("F32", (1,), (8, 12))}, b"\7" + EIGHT + b"\0\0\0"
+    )
+    (tmp_path / "a.safetensors").write_bytes(content)
+    weights = read_safetensors_checkpoint(tmp_path / "a.safetensors")
+    assert weights["seen"] == 7
+    assert weights["seen"].dtype == np.int64
 
 
 @pytest.mark.parametrize("lie", LIES)

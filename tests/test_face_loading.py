@@ -99,6 +99,14 @@ def test_people_in_both_folders_are_refused(tmp_path):
         load_faces(tmp_path, image_size=20)
 
 
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_folders_of_splits_are_no_people(tmp_path, name):
+    write_people(tmp_path / "train", {"ann": 3, "bob": 3})
+    write_people(tmp_path / name, {"abe": 2, "zoe": 2})
+    with pytest.raises(DataError, match=rf"folders train and {name}, which are no people"):
+        load_faces(tmp_path, image_size=20)
+
+
 def test_a_list_of_files(tmp_path):
     write_people(tmp_path / "pictures", people(4, 2))
     lines = [f"pictures/person{n:02}/{k}.png {n + 10}" for n in range(4) for k in range(2)]

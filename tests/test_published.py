@@ -1,5 +1,6 @@
 """MNIST and CIFAR-10 from every source give the same arrays, or an error that names the file."""
 
+import errno
 import gc
 import gzip
 import hashlib
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lightcnn.datasets.published import array_digest, cifar10, cifar10_files, downloading, mnist, mnist_files, read_npz
-from lightcnn.errors import DataError, DigestError
+from lightcnn.errors import DataError, DigestError, StorageError
 from lightcnn.files import cache_folder
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -715,6 +716,17 @@ def test_cifar10_that_another_process_unpacked_meanwhile_is_used(believed, monke
     monkeypatch.setattr(cifar10_files, "download", download)
     assert cifar10()[2].is_symlink()
     assert names_in(keras) == ["cifar-10-batches-py-target"]
+
+
+@pytest.mark.usefixtures("cifar10_host")
+def test_cifar10_on_a_full_disk_leaves_nothing(monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+    with pytest.raises(StorageError, match=r"CIFAR-10 could not be unpacked into .*No space left"):
+        cifar10()
+    assert names_in(Path(os.environ["KERAS_HOME"]) / "datasets") == []
 
 
 @pytest.mark.usefixtures("nobody_listens")

@@ -165,6 +165,8 @@ def test_both_pictures_are_needed(call, model, people, tmp_path):
         ["verify", "m.keras", "--gallery", "g.npz", "a.png", "--seed", "0"],
         ["verify", "m.keras", "a.png", "b.png", "--output", "s.csv"],
         ["verify", "m.keras", "a.png", "b.png", "--report", "r.html"],
+        ["verify", "m.keras", "--pairs", "pairs.txt", "--report", "."],
+        ["embed", "m.keras", "a.png", "--output", "/dev/null/a.npz"],
         ["verify", "m.keras", "a.png", "b.png", "--data-dir", "x"],
         ["verify", "m.keras", "a.png", "b.png", "--detect", "--landmarks", "l.csv"],
         ["verify", "m.keras", "--identities", "x", "--repeats", "1"],

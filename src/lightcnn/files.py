@@ -21,8 +21,9 @@ __all__ = ["atomic_write", "cache_folder", "file_digest", "fits_memory", "json_b
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Opens a temporary file beside `path` and renames it to `path` once all is on the disk.
 
-    A kill, a full disk or an exception at any moment leaves the old file or the new one, never
-    half of one and no temporary file behind (a `kill -9` can leave a `.tmp` file, which nobody reads).
+    A kill, a full disk or an exception at any moment leaves the old file or the new one, never half of one, and no
+    temporary file behind; only SIGTERM and SIGKILL, of which Python is not told, can leave a hidden `.tmp` file, which
+    nobody reads.
 
     Args:
         path: Where the file shall stand; of a link, where it points to. Missing parent folders are made. To a device or

@@ -136,7 +136,8 @@ def bootstrap(
         paper does one or two rounds at 0.7. Its code was never published; what is unknown of it is an argument here.
 
     Args:
-        recipe: What to train: pictures or faces. `initial_weights` and `freeze` are for the first round's fine-tuning.
+        recipe: What to train: pictures or faces. `freeze` holds in every round; `initial_weights` too, unless
+            `new_weights` is false.
         run_dir: The folder of all rounds; None for `runs/<recipe>-bootstrap/<time>`. It gets `round-0`, `round-1` ...
             (a run each), `decisions-1.csv` ... (`file, label, predicted, probability, decision`, a row a training
             example), `cleaned-1.npz` ... (pictures: what `train arrays` takes) or `cleaned-1.txt` ... (faces: the list
@@ -310,7 +311,7 @@ def _write_decisions(
     files = (split.names[row] for row in split.rows[state.positions])
     columns = files, names[state.labels], names[predicted], map("{:.9g}".format, probabilities), decisions
     with atomic_write(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows(zip(*columns, strict=True))
@@ -327,7 +328,7 @@ def _read_decisions(path: Path, digest: str, labels: Sequence[str]) -> tuple[NDA
             "--overwrite; to train on labels of your own, use `lightcnn train` on a list or array file."
         )
     places = {name: place for place, name in enumerate(labels)}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = [(places[row["predicted"]], row["decision"]) for row in csv.DictReader(file)]
     predicted, decisions = zip(*table, strict=True)
     return np.array(predicted, np.int64), np.array(decisions)

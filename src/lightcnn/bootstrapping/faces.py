@@ -56,9 +56,10 @@ def cleaned_recipe(recipe: Recipe) -> Recipe:
 
 
 def _numbers(labels: tuple[str, ...]) -> NDArray[np.int64]:
-    """Returns what people are called in a list: as they were if that was one, else their positions."""
+    """Returns what people are called in a list, in their order: as they were if that was one, else their positions."""
     numbered = all(label.isdecimal() and len(label) <= _LONGEST_LABEL and str(int(label)) == label for label in labels)
-    return np.array([int(label) for label in labels]) if numbered else np.arange(len(labels))
+    numbers = np.array([int(label) for label in labels] if numbered else [])
+    return numbers if numbered and (np.diff(numbers) > 0).all() else np.arange(len(labels))
 
 
 def classify(

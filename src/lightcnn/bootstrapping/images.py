@@ -102,12 +102,13 @@ def write_cleaned(path: Path, data: ImageDataset, positions: NDArray[np.int64], 
 
 
 def _whole_numbers(names: tuple[str, ...]) -> NDArray[Any]:
-    """Returns the classes' names as whole numbers if all are, so that they are sorted as they were."""
+    """Returns the classes' names as whole numbers if they were sorted as such, so that they will be again."""
     try:
         numbers = np.array([int(name) for name in names])
     except ValueError:
         return np.array(names)
-    return numbers if [str(number) for number in numbers] == list(names) else np.array(names)
+    same = [str(number) for number in numbers] == list(names) and (np.diff(numbers) > 0).all()
+    return numbers if same else np.array(names)
 
 
 def _add_pictures(archive: zipfile.ZipFile, name: str, split: Split, positions: NDArray[np.int64]) -> None:

@@ -81,7 +81,9 @@ def bootstrap(
             **options,
         )
     except KeyboardInterrupt:
-        begun = resume or began(folder / "round-0", command)
+        # Begun, the folder has a recipe and no round of another command.
+        first = folder / "round-0"
+        begun = resume or ((folder / "recipe.json").exists() and (not first.exists() or began(first, command)))
         click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
         sys.exit(130)
     figures = [key for key in rows[0] if key.endswith(("_accuracy", "_eer"))]

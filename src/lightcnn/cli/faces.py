@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from lightcnn.cli.files import load_predictor
-from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.group import NAME_LIST, OUTPUT_FILE, PATH, common, main
 from lightcnn.cli.tables import print_table
 
 __all__ = ["embed", "identity_of", "landmark_options", "landmark_source", "pictures_of", "root_of", "verify"]
@@ -34,8 +34,8 @@ def landmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @main.command()
 @click.argument("model", type=PATH)
 @click.argument("files", nargs=-1)
-@click.option("--output", type=PATH, required=True, help="The .npz file to write.")
-@click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
+@click.option("--output", type=OUTPUT_FILE, required=True, help="The .npz file to write.")
+@click.option("--files-from", type=NAME_LIST, help="List with one file a line; - for stdin.")
 @landmark_options
 @_FLIP
 @common
@@ -146,8 +146,8 @@ def identity_of(place: Path) -> str:
 )
 @click.option("--repeats", type=click.IntRange(min=2), default=10, show_default=True, help="Trials of --identities.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the trials of --identities.")
-@click.option("--output", type=PATH, help="With --pairs: write the scores as CSV.")
-@click.option("--report", type=PATH, help="With --pairs: write a report as HTML.")
+@click.option("--output", type=OUTPUT_FILE, help="With --pairs: write the scores as CSV.")
+@click.option("--report", type=OUTPUT_FILE, help="With --pairs: write a report as HTML.")
 @landmark_options
 @_FLIP
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -251,18 +251,18 @@ def _verify_pairs(
     scores = score_pairs(predictor, pairs, data_dir=data_dir, changes=changes, track=bar.track, **options)
     _tell(bar.tell, changes)
     figures = verification_figures(scores, pairs.same, pairs.folds)
+    if form == "json":
+        _print_json(figures)
+    else:
+        print_table((source.name, ""), figure_rows(figures))
+        for note in figures["notes"]:
+            bar.say(f"Note: {note}")
     if output:
         write_scores(output, pairs, scores)
         bar.tell(f"Scores: {output.absolute()}")
     if report:
         write_verification_report(report, f"{model.name} on {source.name}", pairs, scores, figures, predictor.threshold)
         bar.tell(f"Report: {report.absolute()}")
-    if form == "json":
-        _print_json(figures)
-        return
-    print_table((source.name, ""), figure_rows(figures))
-    for note in figures["notes"]:
-        bar.say(f"Note: {note}")
 
 
 def _verify_identities(

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.group import NAME_LIST, OUTPUT_FILE, PATH, common, main
 from lightcnn.cli.tables import aligned, print_table
 from lightcnn.errors import LightCNNError
 
@@ -25,10 +25,10 @@ _FEW = 64  # files that are looked at one batch at a time
 @main.command()
 @click.argument("model", type=PATH)
 @click.argument("files", nargs=-1)
-@click.option("--files-from", type=click.File(encoding="utf-8"), help="List with one file a line; - for stdin.")
+@click.option("--files-from", type=NAME_LIST, help="List with one file a line; - for stdin.")
 @click.option("--windows", is_flag=True, help="Score speech window by window.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--output", type=PATH, help="Write to this file instead of stdout.")
+@click.option("--output", type=OUTPUT_FILE, help="Write to this file instead of stdout.")
 @common
 def predict(
     model: Path,
@@ -259,7 +259,7 @@ def check(folder: Path, corpus: str | None, keys: Path | None, decode: bool, for
 
 @main.command()
 @click.argument("checkpoint", type=PATH)
-@click.option("--output", type=PATH, required=True, help="The .keras file to write.")
+@click.option("--output", type=OUTPUT_FILE, required=True, help="The .keras file to write.")
 @click.option("--drop-classifier", is_flag=True, help="Faces: leave the classifier of the training's identities out.")
 @common
 def convert(checkpoint: Path, output: Path, drop_classifier: bool, quiet: bool) -> None:
@@ -268,6 +268,9 @@ def convert(checkpoint: Path, output: Path, drop_classifier: bool, quiet: bool) 
     CHECKPOINT is the PyTorch file of NII's LFCC-LCNN-LSTM or of a released Light CNN-4, -9, -29, -29v2 or v4 for faces,
     or an .npz or .safetensors file with the same names. No code in it is run.
     """
+    if output.suffix != ".keras":
+        raise click.BadParameter(f"models are written as .keras, received {output}.", param_hint="--output")
+
     from lightcnn.backends import import_backend
 
     import_backend()

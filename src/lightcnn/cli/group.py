@@ -17,9 +17,27 @@ import click
 from lightcnn import __version__
 from lightcnn.errors import LightCNNError, RecipeError
 
-__all__ = ["PATH", "common", "main"]
+__all__ = ["NAME_LIST", "OUTPUT_FILE", "PATH", "common", "main"]
 
 PATH = click.Path(path_type=Path)
+# Names of files need not be text; a byte order mark is no part of the first.
+NAME_LIST = click.File(encoding="utf-8-sig", errors="surrogateescape")
+
+
+class _OutputFile(click.Path):
+    """A file to write. What cannot be written is found before the work, not after it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        if path.exists() and not path.is_file():
+            return path  # a device or a pipe
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            self.fail(f"{path} cannot be written: {folder} is no folder, or not yours to write in.", param, ctx)
+        return path
+
+
+OUTPUT_FILE = _OutputFile(dir_okay=False, writable=True, path_type=Path)
 
 
 class _Commands(click.Group):

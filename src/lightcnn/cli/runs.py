@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.group import OUTPUT_FILE, PATH, common, main
 from lightcnn.cli.tables import print_table
 
 __all__ = ["began", "compare", "evaluate", "resuming", "train"]
@@ -134,7 +134,7 @@ def _parse_seeds(text: str) -> list[int]:
 @click.argument("run", type=PATH)
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--data-dir", type=PATH, help="Where the data are.  [default: where they were in training]")
-@click.option("--submission", type=PATH, help="Speech: write the scores as the corpus' challenge asks for them.")
+@click.option("--submission", type=OUTPUT_FILE, help="Speech: write the scores as the corpus' challenge asks for them.")
 @common
 def evaluate(run: Path, split: str, data_dir: Path | None, submission: Path | None, quiet: bool) -> None:
     """Measure a run's best model on a split.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightcnn.errors import DataError
@@ -13,20 +14,31 @@ __all__ = ["list_files"]
 def list_files(folder: Path, suffixes: Sequence[str], kind: str) -> tuple[list[Path], list[Path]]:
     """Lists the files in and below a folder, sorted: those whose names end in one of `suffixes`, and the others.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over, links are followed.
 
     Raises:
-        DataError: If the folder holds none of the first; `kind` is what it is called then.
+        DataError: If the folder holds none of the first, `kind` is what it is called then; or a folder cannot be read.
     """
     found: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if not _is_hidden(path.relative_to(folder)) and path.is_file():
-            (found if path.suffix.lower() in suffixes else others).append(path)
+    for path in sorted(_files_below(folder)):
+        (found if path.suffix.lower() in suffixes else others).append(path)
     if not found:
         raise DataError(f"{folder} holds no {kind}. Expected files ending in {', '.join(suffixes)}.")
     return found, others
 
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Yields files through links to folders too, but for a folder that lies in itself by one."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = [Path(folder, name) for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
+    except OSError as error:
+        raise DataError(f"{folder} could not be read: {error.strerror or error}") from error
+    for path in entries:
+        if path.is_dir():
+            yield from _files_below(path, above | {real})
+        elif path.is_file():
+            yield path

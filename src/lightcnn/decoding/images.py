@@ -128,15 +128,17 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_grey_or_colour(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # 16-bit grey: Pillow's own conversions clip at 255, so scale by the range of the format.
+        wide = np.asarray(image, np.float64)
+        if "transparency" in image.info:
+            wide = np.where(wide == image.info["transparency"], 0, wide)
+        return Image.fromarray(np.clip(wide / 257 + 0.5, 0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
     if image.mode in ("1", "L"):
         return image.convert("L")
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        # 16-bit grey: Pillow's own conversion clips at 255, so scale by the range of the format.
-        wide = np.asarray(image, np.float64)
-        return Image.fromarray(np.clip(wide / 257 + 0.5, 0, 255).astype(np.uint8))
     return image.convert("RGB")
 
 

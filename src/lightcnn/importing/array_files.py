@@ -16,8 +16,11 @@ from lightcnn.files import fits_memory
 
 __all__ = ["read_npz_checkpoint", "read_safetensors_checkpoint"]
 
-# safetensors' names of numbers -> NumPy's. bfloat16 is the upper half of a float32.
-_NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# safetensors' names of numbers -> NumPy's. bfloat16 is the upper half of a float32; whole numbers are counters.
+_NUMBERS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+}  # fmt: skip
 _LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 _PARALLEL = "module."  # torch.nn.DataParallel puts it before every name
 
@@ -65,7 +68,7 @@ def read_safetensors_checkpoint(path: Path | str) -> dict[str, NDArray[Any]]:
     header (JSON: type, shape and place of every tensor), then the numbers one tensor after another.
 
     Args:
-        path: The `.safetensors` file. Its tensors may be float16, bfloat16, float32 or float64.
+        path: The `.safetensors` file. Its tensors may be float16, bfloat16, float32, float64 or whole numbers.
 
     Returns:
         The arrays by name. bfloat16 becomes float32.
@@ -84,7 +87,7 @@ def read_safetensors_checkpoint(path: Path | str) -> dict[str, NDArray[Any]]:
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(
-            f"{path} is no .safetensors file of floating-point weights, or a damaged one: {error}. Copy it again."
+            f"{path} is no .safetensors file of weights, or a damaged one: {error}. Copy it again."
         ) from error
 
 

@@ -115,7 +115,7 @@ def embed(
         A `Gallery` in the order of the files, without those in its `failures`.
 
     Raises:
-        DataError: If no picture could be embedded; or as `landmarks_of`.
+        DataError: As `landmarks_of`.
 
     Example:
     >>> gallery = embed(Predictor.load("light_cnn_29.keras"), ["ann.png", "bob.png"])

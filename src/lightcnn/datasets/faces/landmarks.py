@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.datasets.faces.lines import read_text, shown
+from lightcnn.decoding import list_files
 from lightcnn.errors import BadFilesError, DataError
 
 __all__ = ["find_landmarks", "landmarks_of", "read_landmarks"]
@@ -48,10 +49,9 @@ def read_landmarks(source: Path | str) -> dict[str, NDArray[np.float64]]:
     """
     source = Path(source)
     if source.is_dir():
-        files = sorted(source.rglob("*.5pt"))
         rows = [
             (place, file.relative_to(source).with_suffix("").as_posix(), points)
-            for file in files
+            for file in list_files(source, (".5pt",), "landmarks")[0]
             for place, _, points in _five_lines(file)
         ]
     elif reader := _READERS.get(source.suffix.lower()):

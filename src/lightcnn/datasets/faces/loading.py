@@ -314,7 +314,13 @@ def _from_files(source: Path, image_size: int, channels: int, skip_bad_files: bo
 def _parts(source: Path) -> dict[str, FaceFiles]:
     """Reads a folder or a list, or the folders `train` and `test` of one."""
     parts = {name: source / name for name in ("train", "test")}
-    if not all(path.is_dir() and any(inner.is_dir() for inner in path.iterdir()) for path in parts.values()):
+    if not all(map(_holds_folders, parts.values())):
+        held_out = [name for name in ("val", "valid", "validation") if _holds_folders(source / name)]
+        if held_out and _holds_folders(parts["train"]):
+            raise DataError(
+                f"{source} has the folders train and {held_out[0]}, which are no people. Name its folder train: what "
+                "validation needs is held out of it (validation_fraction)."
+            )
         return {"train": read_identities(source)}
     others = [path.name for path in source.iterdir() if path.is_dir() and path not in parts.values()]
     if others := [name for name in sorted(others) if not name.startswith(".")]:
@@ -326,6 +332,10 @@ def _parts(source: Path) -> dict[str, FaceFiles]:
             f"Received: {len(both)} in both, such as {', '.join(both[:5])}. Move their folders to one side."
         )
     return files
+
+
+def _holds_folders(path: Path) -> bool:
+    return path.is_dir() and any(inner.is_dir() for inner in path.iterdir())
 
 
 def _sizes(files: Sequence[Path]) -> Counter[tuple[int, int]]:

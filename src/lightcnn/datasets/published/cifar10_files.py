@@ -27,7 +27,7 @@ from lightcnn.datasets.published.arrays import (
     untracked,
 )
 from lightcnn.datasets.published.downloading import UnreachableError, download
-from lightcnn.errors import DataError, DigestError
+from lightcnn.errors import DataError, DigestError, StorageError
 from lightcnn.files import cache_folder
 
 __all__ = ["CIFAR10_LABELS", "cifar10"]
@@ -93,15 +93,21 @@ def _download_cifar10(track: Track) -> Path:
             f"CIFAR-10 could not be downloaded: {error}. Put its python or binary batches, "
             "cifar10.npz or cifar10_jpeg.npz into a folder and name it with --data-dir."
         ) from error
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        unpacked = Path(temporary) / folder.name
-        unpacked.mkdir()
-        with tarfile.open(archive) as tar:
-            tar.extractall(unpacked, filter="data")
-        if not _python_batches(folder):  # another process can have been faster
-            shutil.rmtree(folder, ignore_errors=True)
-            unpacked.rename(folder)
-    archive.unlink(missing_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            unpacked = Path(temporary) / folder.name
+            unpacked.mkdir()
+            with tarfile.open(archive) as tar:
+                tar.extractall(unpacked, filter="data")
+            if not _python_batches(folder):  # another process can have been faster
+                shutil.rmtree(folder, ignore_errors=True)
+                unpacked.rename(folder)
+    except OSError as error:
+        raise StorageError(
+            f"CIFAR-10 could not be unpacked into {folder}: {error.strerror or error}. Free some space (180 MB)."
+        ) from error
+    finally:
+        archive.unlink(missing_ok=True)
     return folder / "cifar-10-batches-py"
 
 

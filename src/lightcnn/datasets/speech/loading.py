@@ -103,7 +103,7 @@ def load_speech(
 
     Raises:
         DataError: If the corpus is not there, or lines cannot be used; the message names the first 20 by number.
-        BadFilesError: If files are missing or empty; all are counted, the first 20 named.
+        BadFilesError: If files are missing or empty; all are named.
 
     Example:
     >>> data = load_speech("asvspoof2019_la", "ASVspoof2019")
