@@ -162,6 +162,7 @@ def test_the_number_of_systems_is_checked():
         ([1.0, math.nan], [0.0], "NaN or infinite"),
         ([1.0], [0.0, -math.inf], "NaN or infinite"),
         ([2.0, 2.0], [2.0], "equal scores of system 0"),
+        ([0.1, 0.1], [0.1], "equal scores of system 0"),  # whose mean is another float
         ([[1.0, 5.0]], [[0.0, 5.0]], "equal scores of system 1"),
     ],
 )

@@ -483,6 +483,17 @@ def test_a_large_but_allowed_picture_brings_no_warning(tmp_path):
             assert decode_picture(tmp_path / "a.png", (8, 8), 1).pixels.shape == (8, 8, 1)
 
 
+def test_the_filters_of_warnings_are_as_before_whichever_reader_ends_first():
+    before = list(warnings.filters)
+    first, second = ignore_picture_warnings(), ignore_picture_warnings()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert warnings.filters != before
+    second.__exit__(None, None, None)
+    assert warnings.filters == before
+
+
 # ------------------------------------------------------------------------------------------------------ finding files
 
 

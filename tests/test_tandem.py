@@ -151,6 +151,12 @@ def test_a_dcf_is_the_cost_of_the_best_threshold(targets, nontargets, spoofs):
     assert a_dcf(targets, nontargets, spoofs, costs)[0] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("costs", [TandemCosts(1.0, 0.0, 0.0), TandemCosts(nontarget_acceptance=0, spoof_acceptance=0)])
+def test_a_dcf_without_a_cost_of_either_error_is_undefined(costs):
+    with pytest.raises(ValueError, match="a-DCF is undefined"):
+        a_dcf([2.0, 3.0], [0.0, 1.0], [-1.0, 1.5], costs)
+
+
 # ------------------------------------------------------------------------------------------------------------ t-EER
 
 

@@ -155,6 +155,15 @@ def test_a_finished_run_folder(whole):
     assert whole.metrics["train_seconds"] == pytest.approx(sum(row["seconds"] for row in whole.history), abs=0.1)
 
 
+def test_pictures_that_are_not_square(mnist, tmp_path):
+    flat = write_arrays(tmp_path / "flat.npz", mnist, lambda x, y: (x[:, 4:24], y))
+    run = train(recipe(epochs=1), tmp_path / "run", flat, quiet=True)
+    pictures = mnist["x_test"][:20, 4:24, :, None]
+    artifact = open_artifact(run.artifact)
+    expected = load_model(run.best_model).predict(pictures, verbose=0)
+    np.testing.assert_allclose(artifact(pictures.astype(np.float32)), expected, atol=1e-5)
+
+
 def test_a_run_ends_with_its_artifact(whole, mnist):
     said = open_artifact(whole.artifact).metadata
     assert said["artifact"]["source_digest"] == files.file_digest(whole.best_model)

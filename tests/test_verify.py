@@ -646,6 +646,12 @@ def gallery_of(embeddings, names):
     return Gallery(embeddings, files, np.array(names, np.str_), "a model")
 
 
+def test_a_gallery_of_nobody_is_not_written(tmp_path):
+    with pytest.raises(DataError, match="without embeddings is not written"):
+        save_gallery(tmp_path / "g.npz", gallery_of(np.zeros((0, 4), np.float32), []))
+    assert not (tmp_path / "g.npz").exists()
+
+
 def test_a_gallery_comes_back_mapped(tmp_path):
     gallery = gallery_of(unit(0, 50), [f"é {number % 7}" for number in range(50)])
     save_gallery(tmp_path / "g.npz", gallery)

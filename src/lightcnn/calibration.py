@@ -130,12 +130,13 @@ def fit_calibration(positives: ArrayLike, negatives: ArrayLike, *, prior: float 
     scores = np.concatenate([positive, negative])
     if not np.isfinite(scores).all():
         raise ValueError("Expected finite scores. Received: NaN or infinite values")
-    center, spread = scores.mean(axis=0), scores.std(axis=0)
-    if not (spread > 0).all():
+    equal = np.ptp(scores, axis=0) == 0  # their deviation can be a rounding above 0
+    if equal.any():
         raise ValueError(
             "A system that gives every trial the same score cannot be calibrated. "
-            f"Received: equal scores of system {int(np.argmin(spread))}"
+            f"Received: equal scores of system {int(np.argmax(equal))}"
         )
+    center, spread = scores.mean(axis=0), scores.std(axis=0)
     # Scaled, so that the search is the same whatever the scores' units; the last column is the offset.
     design = np.column_stack([(scores - center) / spread, np.ones(len(scores))])
     bona_fide = np.repeat([True, False], [len(positive), len(negative)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = ["detect_landmarks"]
 _SIDES = (320, 640, 1280)
 _LARGE = 1 / 4  # of that side
 _LEAST_CONFIDENCE = 0.5
+_ALONE = threading.Lock()  # OpenCV's network is given a picture in one call and asked for the faces in another
 
 
 def detect_landmarks(picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -53,7 +55,8 @@ def detect_landmarks(picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.flo
     for side in _SIDES:
         small = whole.copy()
         small.thumbnail((side, side))
-        boxes, landmarks = _detector()(np.asarray(small), threshold=_LEAST_CONFIDENCE)
+        with _ALONE:
+            boxes, landmarks = _detector()(np.asarray(small), threshold=_LEAST_CONFIDENCE)
         if len(boxes):
             widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
             ordered = landmarks[np.argsort(-widths * heights, kind="stable")]

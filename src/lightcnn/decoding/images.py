@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,29 @@ class Picture:
         return f"{self.original_size[0]}x{self.original_size[1]} {before} -> {width}x{height} {after}"
 
 
+_filters, _filters_lock = ExitStack(), threading.Lock()
+_readers: list[None] = []  # one for each that is at work
+
+
 @contextmanager
 def ignore_picture_warnings() -> Iterator[None]:
     """Hides Pillow's warnings of large pictures and odd EXIF data while many pictures are read.
 
-    For the whole of the work, around its threads: Python's warning filters belong to the process.
+    For the whole of the work, around its threads: Python's warning filters belong to the process. Of several threads
+    that read pictures, the first sets them and the last puts them back.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
+    with _filters_lock:
+        if not _readers:
+            _filters.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module="PIL")
+        _readers.append(None)
+    try:
         yield
+    finally:
+        with _filters_lock:
+            _readers.pop()
+            if not _readers:
+                _filters.close()
 
 
 def open_picture(path: Path) -> Image.Image:

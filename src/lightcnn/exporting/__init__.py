@@ -76,8 +76,8 @@ def export(
     The artifact takes what the Keras model takes (raw pixels; 16 kHz samples, with their lengths where any length is
     taken) and gives what it gives: probabilities, scores; of networks for faces, the embedding. It carries the model
     file's metadata. Before it is put in place it is opened and compared with Keras on validation data of the run; if it
-    differs by more than `TOLERANCES` allows, nothing is written. It appears whole or not at all, and what stood there
-    before is replaced at once.
+    differs by more than `TOLERANCES` allows, nothing is written. It appears whole or not at all, and replaces what
+    stood there before; between two folders of OpenVINO's there is none for a moment.
 
     | form | precisions | notes |
     |---|---|---|

@@ -87,8 +87,11 @@ def examples_of(data: Any, model: Any, metadata: dict[str, Any]) -> Examples:
             recordings = [fit_length(one, size, pad=metadata["input"]["pad"]) for one in recordings]
         batches = _of_recordings(recordings, len(model.inputs) == 2)
     else:
-        groups = _grouped(rows, task)
-        batches = [(centre_of(split.take(rows), model.inputs[0].shape[1]),) for rows in groups]
+        pictures = (split.take(group) for group in _grouped(rows, task))
+        if task == IMAGES:
+            batches = [(one,) for one in pictures]
+        else:  # faces are larger than what the network takes
+            batches = [(centre_of(one, model.inputs[0].shape[1]),) for one in pictures]
     return Examples(_as_float(batches), f"{len(rows)} of the {len(split):,} validation examples of {data.name}")
 
 

@@ -44,6 +44,7 @@ class Graph:
     scope: str = ""
     mfm: Iterator[str] = field(default_factory=lambda: repeat("sum"))
     _names: Counter[str] = field(default_factory=Counter)
+    _shared: list[str] = field(default_factory=list)
 
     def name(self, kind: str) -> str:
         """Returns a name that nothing else has."""
@@ -55,11 +56,14 @@ class Graph:
         """Adds a constant and returns its name; equal small ones are shared, but no weights, which may be changed."""
         array = np.asarray(array, dtype)
         if array.size <= 16 and kind == "constant":
-            for name, other in self.constants.items():
+            for name in self._shared:
+                other = self.constants[name]
                 if other.dtype == array.dtype and other.shape == array.shape and np.array_equal(other, array):
                     return name
         name = self.name(kind)
         self.constants[name] = array
+        if kind == "constant":
+            self._shared.append(name)
         return name
 
     def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:

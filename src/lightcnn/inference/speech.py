@@ -23,6 +23,7 @@ _GROUP = 32  # files heard while those before are scored
 _FIXED_S = 8.0  # of a batch of windows: a longer one takes more memory, not less time
 _ROWS = (32, 16, 8, 4, 2, 1)  # of a batch of any length: few, since a backend compiles and keeps code for every shape
 _LONGEST_S = 60.0  # a longer file is scored in equal pieces no longer than this
+_TOO_LOUD = "are there samples far beyond -1 and 1?"
 _ROUNDING_S = 0.5  # rows are padded to a multiple of this, so that a backend does not compile for every length
 
 
@@ -109,7 +110,13 @@ class SpeechPredictor(Predictor):
         heard = [row for row in rows if "samples" in row]
         for row, score in zip(heard, self.score([row.pop("samples") for row in heard]), strict=True):
             row["score"] = float(score)
-        return [row if "error" in row else {**row, **self.judged(row["score"])} for row in rows]
+        for row in rows:
+            if "error" not in row and not math.isfinite(row["score"]):
+                row["error"] = f"the model's score is not finite: {_TOO_LOUD}"
+        return [
+            {"file": row["file"], "error": row["error"]} if "error" in row else {**row, **self.judged(row["score"])}
+            for row in rows
+        ]
 
     def judged(self, score: float) -> dict[str, Any]:
         """Returns `score` with `llr`, `label` and `threshold`."""
@@ -232,12 +239,12 @@ class Stream:
 
     def __init__(self, predictor: SpeechPredictor, step_s: float | None = None) -> None:
         window, rate = predictor.window_samples, predictor.sampling_rate
-        step_s = window // 2 / rate if step_s is None else step_s
-        if not 1 <= step_s * rate <= window:  # NaN too
+        step = window // 2 if step_s is None else round(step_s * rate) if math.isfinite(step_s) else 0
+        if not 1 <= step <= window:
             raise ValueError(
                 f"`step_s` must be above 0 and at most a window, {window / rate:g} s. Received: step_s={step_s}"
             )
-        self._predictor, self._window, self._step = predictor, window, round(step_s * rate)
+        self._predictor, self._window, self._step = predictor, window, step
         self._buffer = np.zeros(0, np.float32)
         self._first = 0  # the position of the buffer's first sample
         self._next = 0  # where the next window starts
@@ -246,14 +253,17 @@ class Stream:
         """Takes samples `(samples,)`, floats from -1 to 1 at the model's rate; returns the windows that they complete.
 
         Raises:
-            DataError: If they are something else; the stream is as before.
+            DataError: If they are something else, or a score is not finite; the stream is as before.
         """
-        self._buffer = np.concatenate(
-            [self._buffer, _checked(np.asarray(samples), self._predictor.sampling_rate, least=0)]
-        )
+        before = self._buffer
+        self._buffer = np.concatenate([before, _checked(np.asarray(samples), self._predictor.sampling_rate, least=0)])
         end = self._first + len(self._buffer)
         starts = range(self._next, end - self._window + 1, self._step)
-        scored = self._scored(starts)
+        try:
+            scored = self._scored(starts)
+        except DataError:
+            self._buffer = before
+            raise
         self._next += len(starts) * self._step
         # A last window may still need the samples before its end.
         keep = max(self._first, min(self._next, end - self._window))
@@ -271,6 +281,9 @@ class Stream:
         starts = list(starts)
         pieces = [self._buffer[start - self._first :][: self._window] for start in starts]
         rate, scores = self._predictor.sampling_rate, self._predictor.score(pieces)
+        if not np.isfinite(scores).all():
+            first = starts[int(np.isfinite(scores).argmin())] / rate
+            raise DataError(f"The score of the window at {first:g} s is not finite: {_TOO_LOUD}")
         return [
             {"start_s": start / rate, "end_s": (start + len(piece)) / rate, "score": float(score)}
             for start, piece, score in zip(starts, pieces, scores, strict=True)

@@ -301,7 +301,7 @@ class ResidualMFMBlock(keras.layers.Layer):
     There is no activation and no batch norm after the sum. Data are channels-last.
 
     Reference:
-        Wu, He, Sun, Tan, "A Light CNN for Deep Face Representation with Noisy Labels", table 2:
+        Wu, He, Sun, Tan, "A Light CNN for Deep Face Representation with Noisy Labels", table 3:
         https://arxiv.org/abs/1511.02683
 
     Args:

@@ -1,8 +1,9 @@
 """How well scores tell two kinds of trials apart: DET curve, EER, detection costs, Cllr.
 
 Everywhere a score is higher for what shall be accepted (`positives`: bona fide speech, target speakers) than for what
-shall be rejected (`negatives`: spoofed speech, other speakers), and a trial is accepted if its score is at or above
-the threshold. The definitions are those of the ASVspoof challenges' own evaluation packages.
+shall be rejected (`negatives`: spoofed speech, other speakers). A threshold that is returned is the highest score
+that is rejected: trials above it are accepted. The definitions are those of the ASVspoof challenges' own evaluation
+packages.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def eer(positives: ArrayLike, negatives: ArrayLike) -> tuple[float, float]:
         negatives: `(negatives,)`, scores of what shall be rejected.
 
     Returns:
-        The EER, a fraction, and the threshold, in units of the scores. Above 0.5, the scores' sign is likely inverted.
+        The EER, a fraction, and the threshold, in units of the scores: the highest that is rejected. An EER above 0.5
+        means that the scores' sign is likely inverted.
 
     Raises:
         ValueError: If a set has no trial or a score that is NaN or infinite.
@@ -214,7 +216,7 @@ def min_dcf(positives: ArrayLike, negatives: ArrayLike, costs: DetectionCosts | 
         costs: Prior and costs; ASVspoof 5's by default.
 
     Returns:
-        The cost, from 0 to 1, and the threshold, in units of the scores.
+        The cost, from 0 to 1, and the threshold, in units of the scores: the highest that is rejected.
 
     Raises:
         ValueError: If a set has no trial or a score that is NaN or infinite.

@@ -32,7 +32,7 @@ class TandemCosts:
         spoof_acceptance: The cost of accepting spoofed speech.
 
     Raises:
-        ValueError: If a value is negative, a cost 0, or the shares do not add up to 1.
+        ValueError: If a value is negative, a miss costs nothing, or the shares do not add up to 1.
     """
 
     target_prior: float = 0.9405
@@ -144,7 +144,8 @@ def min_t_dcf(
         costs: Priors and costs; the challenges' by default.
 
     Returns:
-        The cost, from 0 (revised: from the ASV floor) to 1, and the threshold, in units of the scores.
+        The cost, from 0 (revised: from the ASV floor) to 1, and the threshold, in units of the scores: the highest that
+        is rejected.
 
     Raises:
         ValueError: If a set has no trial, a score is NaN or infinite, the form is unknown, or the ASV system makes
@@ -191,10 +192,10 @@ def a_dcf(
             without any, takes `TandemCosts(0.9, 0.05, 0.05, 1, 10, 20)`.
 
     Returns:
-        The cost, from 0 to 1, and the threshold, in units of the scores.
+        The cost, from 0 to 1, and the threshold, in units of the scores: the highest that is rejected.
 
     Raises:
-        ValueError: If a set has no trial or a score that is NaN or infinite.
+        ValueError: If a set has no trial or a score that is NaN or infinite, or to accept or reject all costs nothing.
 
     Example:
     >>> a_dcf([2.0, 3.0], [0.0, 1.0], [-1.0, 1.5])
@@ -202,9 +203,12 @@ def a_dcf(
     """
     missed, accepted, spoofed, thresholds = _three_error_rates(targets, nontargets, spoofs)
     missing, other, spoof = (costs or TandemCosts()).weights
+    worst = min(missing, other + spoof)
+    if not worst > 0:
+        raise ValueError(f"The a-DCF is undefined where accepting or rejecting all costs nothing. Received: {costs}")
     cost = missing * missed + other * accepted + spoof * spoofed
     index = np.argmin(cost)
-    return float(cost[index] / min(missing, other + spoof)), float(thresholds[index])
+    return float(cost[index] / worst), float(thresholds[index])
 
 
 def _three_error_rates(targets: ArrayLike, nontargets: ArrayLike, spoofs: ArrayLike) -> list[NDArray[np.float64]]:

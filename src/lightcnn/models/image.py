@@ -42,7 +42,7 @@ def lcnn(
     classes it has 164,938 parameters, for `(32, 32, 3)` 183,498 (batch norm's moving statistics included).
 
     Reference:
-        Lavrentyeva et al., "STC Antispoofing Systems for the ASVspoof2019 Challenge", table 3:
+        Lavrentyeva et al., "STC Antispoofing Systems for the ASVspoof2019 Challenge", table 1:
         https://arxiv.org/abs/1904.05576; the article's code: https://github.com/ozora-ogino/LCNN
 
     Args:

@@ -154,6 +154,7 @@ def save_gallery(path: Path | str, gallery: Gallery) -> None:
     and `flip`. They are not compressed, so that `load_gallery` can map them.
 
     Raises:
+        DataError: If nothing is in it.
         StorageError: If the file cannot be written; the old one is whole.
 
     Example:
@@ -161,6 +162,8 @@ def save_gallery(path: Path | str, gallery: Gallery) -> None:
     >>> numpy.load("gallery.npz")["embeddings"].shape
     (2, 256)
     """
+    if not len(gallery):
+        raise DataError(f"A gallery without embeddings is not written. Received: {len(gallery.failures)} failures")
     # Embeddings come first: their numbers then begin at byte 192, a place that matrix products like.
     arrays = {key: np.asarray(getattr(gallery, key)) for key in _KEYS}
     with atomic_write(Path(path)) as file:
