@@ -1,10 +1,10 @@
 """CIFAR-10 with the article's layers twice as wide, trained for at most two hours.
 
-Source: the article's layers with twice the maps (675,978 parameters); one cycle of Muon, shifts, mirroring and cutout
+Source: the article's layers with twice the maps (675,978 parameters); one cycle of Muon, shifts, mirroring, cutout and CutMix
 
-Cost: 6,475 s of training on 2 cores of an AMD EPYC of the fourth generation (other programs ran at idle priority)
+Cost: 7,008 s of training on 2 cores of an AMD EPYC of the fourth generation
 
-Result: test accuracy 88.95 % on CIFAR-10 (JPEG copy), 90.35 % with mirrored views, 1 seed
+Result: test accuracy 89.29 % on CIFAR-10 (JPEG copy), 90.63 % with mirrored views, 1 seed
 
 Command: lightcnn train cifar10_wide
 """
@@ -15,15 +15,17 @@ RECIPE = Recipe(
     name="cifar10_wide",
     dataset="cifar10",
     width=2,
-    epochs=96,
+    epochs=110,
     batch_size=256,
     optimizer="muon",
     learning_rate=0.02,
     weight_decay=0.02,
     batch_norm_momentum=0.95,
+    label_smoothing=0.0,
     dropout=0.0,
     max_shift=4,
     flip=True,
-    cutout=12,
+    cutout=8,
+    cutmix=0.5,
     validation_fraction=0.04,
 )
