@@ -28,7 +28,7 @@ class _OutputFile(click.Path):
     """A file to write. What cannot be written is found before the work, not after it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
+        path: Any = super().convert(value, param, ctx)  # a Path, by `path_type`
         if path.exists() and not path.is_file():
             return path  # a device or a pipe
         folder = next(parent for parent in path.absolute().parents if parent.exists())
