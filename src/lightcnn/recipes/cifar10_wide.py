@@ -1,6 +1,6 @@
 """CIFAR-10 with the article's layers twice as wide, trained for at most two hours.
 
-Source: the article's layers with twice the maps (675,978 parameters); one cycle of Muon, shifts, mirroring, cutout and CutMix
+Source: twice the article's maps (675,978 parameters); one cycle of Muon, shifts, mirroring, cutout and CutMix
 
 Cost: 7,008 s of training on 2 cores of an AMD EPYC of the fourth generation
 
