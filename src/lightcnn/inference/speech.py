@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -255,31 +255,26 @@ class Stream:
         Raises:
             DataError: If they are something else, or a score is not finite; the stream is as before.
         """
-        before = self._buffer
-        self._buffer = np.concatenate([before, _checked(np.asarray(samples), self._predictor.sampling_rate, least=0)])
-        end = self._first + len(self._buffer)
+        samples = _checked(np.asarray(samples), self._predictor.sampling_rate, least=0)
+        buffer = np.concatenate([self._buffer, samples])
+        end = self._first + len(buffer)
         starts = range(self._next, end - self._window + 1, self._step)
-        try:
-            scored = self._scored(starts)
-        except DataError:
-            self._buffer = before
-            raise
+        scored = self._scored(buffer, starts)
         self._next += len(starts) * self._step
         # A last window may still need the samples before its end.
         keep = max(self._first, min(self._next, end - self._window))
-        self._buffer, self._first = self._buffer[keep - self._first :], keep
+        self._buffer, self._first = buffer[keep - self._first :], keep
         return scored
 
     def finish(self) -> list[dict[str, float]]:
         """Returns the last window, if samples are left that no window covered; the stream starts anew."""
         end, covered = self._first + len(self._buffer), self._next - self._step + self._window if self._next else 0
-        scored = self._scored([max(0, end - self._window)]) if end > covered else []
+        scored = self._scored(self._buffer, [max(0, end - self._window)]) if end > covered else []
         self._buffer, self._first, self._next = np.zeros(0, np.float32), 0, 0
         return scored
 
-    def _scored(self, starts: Iterable[int]) -> list[dict[str, float]]:
-        starts = list(starts)
-        pieces = [self._buffer[start - self._first :][: self._window] for start in starts]
+    def _scored(self, buffer: NDArray[np.float32], starts: Sequence[int]) -> list[dict[str, float]]:
+        pieces = [buffer[start - self._first :][: self._window] for start in starts]
         rate, scores = self._predictor.sampling_rate, self._predictor.score(pieces)
         if not np.isfinite(scores).all():
             first = starts[int(np.isfinite(scores).argmin())] / rate
