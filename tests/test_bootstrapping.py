@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 from functools import partial
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from lightcnn import bootstrapping
 from lightcnn.bootstrapping import bootstrap, decide, faces, images, predictions
 from lightcnn.datasets import load_images, read_identities
 from lightcnn.datasets.faces.loading import load_faces
-from lightcnn.errors import DataError, RecipeError, RunError
+from lightcnn.errors import DataError, ModelFileError, RecipeError, RunError
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
 
@@ -253,6 +254,14 @@ def test_a_folder_of_other_settings_is_refused(finished, noisy, values, message)
         bootstrap(**{"recipe": recipe(), "run_dir": finished[0], "data_dir": noisy[0], "quiet": True, **values})
 
 
+def test_rounds_are_not_deleted_for_weights_that_are_gone(finished, noisy, tmp_path):
+    folder = tmp_path / "rounds"
+    shutil.copytree(finished[0], folder)
+    with pytest.raises(ModelFileError, match="gone"):
+        bootstrap(recipe(initial_weights="gone.keras"), folder, noisy[0], overwrite=True, quiet=True)
+    assert (folder / "round-0" / "best.keras").exists()
+
+
 # ---------------------------------------------------------------------------------------- rounds without trainings
 
 
@@ -273,6 +282,7 @@ def rounds(monkeypatch):
         return np.asarray(predicted), np.asarray(probabilities, np.float32)
 
     monkeypatch.setattr(bootstrapping, "train", train)
+    monkeypatch.setattr(bootstrapping, "check_trainable", lambda recipe, data: None)
     monkeypatch.setattr(images, "classify", classify)
     monkeypatch.setattr(images, "figures", lambda run, data, splits, bar: {f"{name}_accuracy": 0.5 for name in splits})
     return seen

@@ -443,8 +443,7 @@ def test_the_digest_tells_folders_apart(tmp_path):
 
     first = digest()
     assert digest() == first
-    assert digest(image_size=7) != first
-    assert digest(channels=3) != first
+    assert digest(image_size=7) == digest(channels=3) == first, "the same files are the same data in any size"
     (folder / "cat" / "000.png").rename(folder / "cat" / "renamed.png")
     renamed = digest()
     assert renamed != first

@@ -114,6 +114,11 @@ def test_as_many_labels_as_asked_for(grey, pictures, top):
     assert len(row["top"]) == min(top, 4)
 
 
+def test_no_label_is_too_few(grey, pictures):
+    with pytest.raises(ValueError, match=r"`top` of at least 1. Received: top=0"):
+        list(grey.predict(pictures[:1], top=0))
+
+
 def test_order_and_repeats_are_kept_over_batches(grey, pictures):
     files = [pictures[index % 10] for index in (*range(0, 140, 7), *range(150, 0, -1))]
     rows = list(grey.predict(files))

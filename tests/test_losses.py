@@ -50,6 +50,13 @@ def test_weighted_softmax_is_pytorchs_weighted_cross_entropy(functional):
     assert value(SoftmaxLoss(class_weights=(0.1, 0.9)), LOGITS) == pytest.approx(expected, rel=1e-5)
 
 
+def test_weighted_and_smoothed_softmax_is_pytorchs(functional):
+    settings = {"weight": tensor(np.array([0.1, 0.9], "float32")), "label_smoothing": 0.2}
+    expected = functional.cross_entropy(tensor(LOGITS), tensor(LABELS), **settings).item()
+    loss = SoftmaxLoss(class_weights=(0.1, 0.9), label_smoothing=0.2)
+    assert value(loss, LOGITS) == pytest.approx(expected, rel=1e-5)
+
+
 def test_balanced_softmax_takes_powers_times_counts():
     counts = np.array([900.0, 100.0])
     powers = counts * np.exp(LOGITS.astype("float64"))

@@ -271,15 +271,15 @@ def test_equal_seeds_make_equal_networks():
 def test_the_network_is_channels_last_whatever_keras_is_set_to():
     try:
         keras.config.set_image_data_format("channels_first")
-        model = lcnn((16, 16, 3), 4)
+        model = lcnn((16, 16, 3), 4, scale=[1.0, 2.0, 3.0], offset=[0.0, 1.0, -1.0])
+        model.set_weights(random_weights(model))
+        images = pictures((16, 16, 3))
+        outputs = outputs_of(model, images)
     finally:
         keras.config.set_image_data_format("channels_last")
-    model.set_weights(random_weights(model))
-    images = pictures((16, 16, 3))
     assert model.get_layer("pool_9").output.shape == (None, 1, 1, 32)
-    np.testing.assert_allclose(
-        outputs_of(model, images), numpy_softmax(numpy_lcnn(model, images)), rtol=1e-4, atol=1e-5
-    )
+    scaled = images * np.float32([1, 2, 3]) + np.float32([0, 1, -1])
+    np.testing.assert_allclose(outputs, numpy_softmax(numpy_lcnn(model, scaled)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_picture_does_not_depend_on_its_batch():

@@ -322,7 +322,9 @@ def test_real_speech_laid_out_as_asvspoof2019(track, counts):
 def test_the_key_of_2021_lies_where_one_says(tmp_path):
     lists, expected = LAYOUTS["asvspoof2021_la"]
     corpus, keys = put(tmp_path / "audio" / "deep", {}, expected), put(tmp_path / "elsewhere", lists)
-    with pytest.raises(DataError, match=r"no trial .*\n.*no keys/LA/CM/trial_metadata.txt .*`keys` can name it"):
+    with pytest.raises(
+        DataError, match=r"no trial .*\n.*no keys/LA/CM/trial_metadata.txt .*`lightcnn check --keys` can name it"
+    ):
         load_speech("asvspoof2021_la", corpus)
     for place in (keys / "keys", keys, keys / "keys/LA/CM/trial_metadata.txt"):
         assert rows_of(load_speech("asvspoof2021_la", corpus, keys=place)) == expected

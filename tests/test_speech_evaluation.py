@@ -197,6 +197,10 @@ def test_the_corpus_is_told_from_its_files(run, corpus, tmp_path):
     table = write_csv(tmp_path / "own", corpus)
     assert dataset_in(run.recipe, corpus) == "asvspoof2019_la"
     assert dataset_in(run.recipe, table) == dataset_in(run.recipe, table.parent) == "csv"
+    for form in ("LA", "DF"):
+        (tmp_path / "both" / f"ASVspoof2021_{form}_eval" / "flac").mkdir(parents=True)
+    with pytest.raises(DataError, match="both holds several corpora: asvspoof2021_la, asvspoof2021_df"):
+        dataset_in(run.recipe, tmp_path / "both")
     (tmp_path / "empty").mkdir()
     assert dataset_in(run.recipe, tmp_path / "empty") == run.recipe.dataset  # whose reader says what is missing
     with pytest.raises(DataError, match="nowhere"):

@@ -1,6 +1,7 @@
 """Countermeasures train on real speech, repeat themselves, and every network and head learns the right sign."""
 
 import csv
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -265,6 +266,12 @@ def test_crops_reach_the_whole_file(ramps):
     assert max(found) > 19000
 
 
+def test_the_last_sample_is_heard_too(tmp_path):
+    data = write_recordings(tmp_path / "longer", {"a.wav": ramp(8001), "b.wav": ramp(8001)})
+    found = {start for seed in range(20) for start in starts(*batch(own(), data, seed)[0])}
+    assert found == {0, 1}
+
+
 @pytest.mark.parametrize(("crop", "expected"), [("first", [0, 0, 0, 0]), ("centre", [11000, 0, 6000, 4000])])
 def test_crops_that_are_not_random(ramps, crop, expected):
     assert starts(*batch(own(crop=crop), ramps)[0]) == expected
@@ -464,6 +471,29 @@ def test_a_head_of_another_kind_is_new(corpus, tmp_path):
     assert notes[1] == "The layer 'head' is new: weights of 192 x 1 and 1 there, weights of 192 x 2 and 2 here."
     for ours, its in zip(after.trained.get_weights()[:20], before.saved.get_weights()[:20], strict=True):
         np.testing.assert_array_equal(ours, its)
+
+
+def test_weights_for_another_front_end_are_refused(corpus, tmp_path):
+    data = load_speech("asvspoof2019_la", corpus)
+    before, _ = speech.build_networks(recipe(model="lcnn_lstm_sum", front_end="lfcc_nii"), data)
+    save_model(before.saved, tmp_path / "nii.keras", before.metadata)
+    settings = {"model": "lcnn_lstm_sum", "initial_weights": str(tmp_path / "nii.keras")}
+    with pytest.raises(RecipeError, match=r"its front end is .*Received: .*Choose the front_end of the first training"):
+        speech.build_networks(recipe(front_end="lfcc_asvspoof2021", **settings), data)
+    _, notes = speech.build_networks(recipe(front_end="lfcc_nii", **settings), data)
+    assert len(notes) == 1
+
+
+def test_a_run_is_not_deleted_for_a_corpus_without_validation(whole, corpus, tmp_path):
+    train_only = tmp_path / "corpus"
+    shutil.copytree(corpus, train_only, symlinks=True)
+    shutil.rmtree(train_only / "ASVspoof2019_LA_dev")
+    run = tmp_path / "run"
+    shutil.copytree(whole.folder, run)
+    with pytest.raises(DataError, match="no split 'validation'"):
+        train(recipe(), run, train_only, overwrite=True, quiet=True)
+    assert (run / "best.keras").exists()
+    assert (run / "metrics.json").exists()
 
 
 def test_too_short_a_crop_for_the_network_is_a_clear_error(corpus, tmp_path):

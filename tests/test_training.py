@@ -39,7 +39,7 @@ from lightcnn.models import lcnn, load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
 from lightcnn.runtimes import open_artifact
-from lightcnn.training import checkpoint, fitting, networks, train
+from lightcnn.training import checkpoint, fitting, images, networks, train
 
 TEST_PICTURES = 100
 
@@ -738,6 +738,35 @@ def test_a_model_that_saw_the_test_split_is_refused(whole):
     assert networks.leaks(recipe(teacher=str(whole.folder)), drawn, "teacher") == []
     other = SimpleNamespace(digest="another", held_out=drawn.held_out)
     assert networks.leaks(recipe(seed=5, teacher=str(whole.folder)), other, "teacher") == []
+
+
+@pytest.mark.parametrize(
+    ("values", "held_out", "noted"),
+    [
+        ({"validation_fraction": 0.3}, {"validation", "test"}, ["validation"]),  # the test split was drawn before
+        ({"calibration_fraction": 0.3}, {"calibration", "validation", "test"}, ["calibration", "validation"]),
+        ({"test_fraction": 0.3}, {"validation"}, []),  # the test split is a part of the data
+    ],
+)
+def test_another_share_moves_the_splits_drawn_from_it_and_after_it(whole, values, held_out, noted):
+    data = SimpleNamespace(digest=whole.environment["data"]["digest"], held_out=frozenset(held_out))
+    here = SimpleNamespace(**{**vars(whole.recipe), **values, "teacher": str(whole.folder)})
+    notes = networks.leaks(here, data, "teacher")
+    assert [note.split("examples of ")[1].split(",")[0] for note in notes] == noted
+    here.test_fraction = 0.4
+    if "test" in held_out:
+        with pytest.raises(RecipeError, match="trained on examples of this test split"):
+            networks.leaks(here, data, "teacher")
+
+
+def test_validation_batches_are_no_larger_than_trainings(data, tmp_path, monkeypatch):
+    sizes = []
+    batch = images.validation_batch
+    monkeypatch.setattr(
+        images, "validation_batch", lambda recipe, data, rows: sizes.append(len(rows)) or batch(recipe, data, rows)
+    )
+    train(recipe(epochs=1, batch_size=16), tmp_path / "run", data, quiet=True)
+    assert max(sizes) == 16
 
 
 def test_an_interruption_that_a_scope_hides_is_one(data, tmp_path, monkeypatch):

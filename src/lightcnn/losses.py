@@ -43,14 +43,6 @@ def _check_in_range(name, value, low, high):
         raise ValueError(f"`{name}` must be from {low} to {high}. Received: {name}={value!r}")
 
 
-def _weighted(losses, labels, class_weights):
-    """Weights classes so that the mean over the batch is divided by the weights' sum, as PyTorch's losses do."""
-    if class_weights is None:
-        return losses
-    weights = ops.take(ops.convert_to_tensor(class_weights, dtype=losses.dtype), labels)
-    return losses * weights / ops.mean(weights)
-
-
 def _cross_entropy(labels, logits, label_smoothing=0.0):
     losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     if label_smoothing:  # the target spread over all classes is the mean of their losses
@@ -98,7 +90,13 @@ class SoftmaxLoss(keras.losses.Loss):
         if self.class_priors is not None:
             shares = np.divide(self.class_priors, sum(self.class_priors))
             y_pred = y_pred + ops.convert_to_tensor(np.log(shares), dtype=y_pred.dtype)
-        return _weighted(_cross_entropy(labels, y_pred, self.label_smoothing), labels, self.class_weights)
+        if self.class_weights is None:
+            return _cross_entropy(labels, y_pred, self.label_smoothing)
+        targets = (1.0 - self.label_smoothing) * ops.one_hot(labels, 2, dtype=y_pred.dtype) + self.label_smoothing / 2
+        weights = ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
+        losses = -ops.sum(targets * weights * ops.log_softmax(y_pred), axis=-1)
+        # so that the mean over the batch is divided by the weights' sum
+        return losses / ops.mean(ops.take(weights, labels))
 
     def get_config(self):
         return {
@@ -131,7 +129,10 @@ class SigmoidLoss(keras.losses.Loss):
         logits = ops.reshape(y_pred, (-1,))
         # -log(sigmoid(x)) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x)
         losses = ops.softplus(ops.where(labels == 1, -logits, logits))
-        return _weighted(losses, labels, self.class_weights)
+        if self.class_weights is None:
+            return losses
+        weights = ops.take(ops.convert_to_tensor(self.class_weights, dtype=losses.dtype), labels)
+        return losses * weights / ops.mean(weights)
 
     def get_config(self):
         return {**super().get_config(), "class_weights": self.class_weights}

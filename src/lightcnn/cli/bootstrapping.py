@@ -33,7 +33,7 @@ _CHOICE = click.Choice(["keep", "drop"])
 @click.option("--resume", is_flag=True, help="Go on in --run-dir; finished rounds are not trained again.")
 @click.option("--overwrite", is_flag=True, help="Delete what is in --run-dir first.")
 @click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
-@click.option("--skip-bad-files", is_flag=True, help="Train without the files that cannot be read.")
+@click.option("--skip-bad-files", is_flag=True, help="Train without bad files (speech: missing, empty).")
 @common
 def bootstrap(
     recipe: str,

@@ -26,7 +26,7 @@ __all__ = ["began", "compare", "evaluate", "resuming", "train"]
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
 @click.option("--overwrite", is_flag=True, help="Delete the run in --run-dir first.")
 @click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
-@click.option("--skip-bad-files", is_flag=True, help="Train without the files that cannot be read.")
+@click.option("--skip-bad-files", is_flag=True, help="Train without bad files (speech: missing, empty).")
 @common
 def train(
     recipe: str,

@@ -46,7 +46,8 @@ def evaluate(
         quiet: Whether to show no progress.
 
     Returns:
-        The figures of the split, as they stand in `metrics.json`.
+        The figures of the split, as they stand in `metrics.json`. Those of other data than the run's stand nowhere
+        else: their scores go to `scores-other.csv` in the run folder and their report to `report-other.html`.
 
     Raises:
         RunError: If the run has no model yet, or the data are not those of the run.
@@ -64,8 +65,9 @@ def evaluate(
     with ProgressBar(quiet) as bar:
         folder = data_dir or trained_on["data_dir"]
         if recipe.task == SPEECH and (found := speech.dataset_in(recipe, folder)) != recipe.dataset:
-            # What was held out of the run's own recordings says nothing of another corpus, which refuses the key.
-            recipe = replace(recipe, dataset=found, test_fraction=Recipe.test_fraction)
+            # What was held out of the run's own recordings says nothing of another corpus, which refuses the keys.
+            fractions = {key: getattr(Recipe, key) for key in ("validation_fraction", "test_fraction")}
+            recipe = replace(recipe, dataset=found, **fractions)
         data = load_data(recipe, folder, skip_bad_files=bool(trained_on["skipped"]), bar=bar)
         own = data.digest == trained_on["digest"]
         if recipe.task == FACES:

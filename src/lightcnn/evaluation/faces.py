@@ -151,12 +151,14 @@ def draw_pairs(labels: NDArray[np.int64], most: int = _MOST_PAIRS) -> tuple[NDAr
     person = np.searchsorted(ends, numbers, side="right")
     inside = _pair(numbers - (ends - sizes * (sizes - 1) // 2)[person])
     genuine = [order[starts[person] + column] for column in inside]
-    impostor = _pair(_drawn(generator, total, most // 2 + len(numbers)))
-    differ = np.flatnonzero(labels[impostor[0]] != labels[impostor[1]])[: most // 2]
-    shuffled = generator.permutation(len(numbers) + len(differ))
-    first, second = (
-        np.concatenate([one, other[differ]])[shuffled] for one, other in zip(genuine, impostor, strict=True)
-    )
+    # So are impostor pairs, picture by picture: each goes with all pictures of the people before its own.
+    before = np.repeat(starts, sizes)
+    ends = np.cumsum(before)
+    numbers = _drawn(generator, int(ends[-1]), most // 2)
+    later = np.searchsorted(ends, numbers, side="right")
+    impostor = [order[numbers - (ends - before)[later]], order[later]]
+    shuffled = generator.permutation(len(genuine[0]) + len(numbers))
+    first, second = (np.concatenate(both)[shuffled] for both in zip(genuine, impostor, strict=True))
     return first, second
 
 

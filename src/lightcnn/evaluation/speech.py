@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lightcnn.calibration import Calibration, fit_calibration
 from lightcnn.datasets import SpeechDataset, SpeechSplit, find_corpora
 from lightcnn.datasets.scores import read_asv_scores
-from lightcnn.errors import BadFilesError
+from lightcnn.errors import BadFilesError, DataError
 from lightcnn.files import write_text
 from lightcnn.inference.speech import SpeechPredictor
 from lightcnn.metrics import act_dcf, asv_error_rates, cllr, eer, eer_per_group, min_cllr, min_dcf, min_t_dcf
@@ -36,9 +36,17 @@ _KEYS = ("spoof", "bonafide")
 
 
 def dataset_in(recipe: Recipe, data_dir: Path | str) -> str:
-    """Returns the name of the corpus in a folder: the recipe's own where it is there, else the one that is."""
+    """Returns the name of the corpus in a folder: the recipe's own where it is there, else the one that is.
+
+    Raises:
+        DataError: If there are several others.
+    """
     found = find_corpora(Path(data_dir))
-    return recipe.dataset if recipe.dataset in found or not found else found[0]
+    if recipe.dataset in found or not found:
+        return recipe.dataset
+    if len(found) > 1:
+        raise DataError(f"{data_dir} holds several corpora: {', '.join(found)}. Name the folder of one of them.")
+    return found[0]
 
 
 def measure(

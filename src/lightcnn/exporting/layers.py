@@ -157,6 +157,8 @@ def _normalized(layer: Any, x: Value, is_valid: Value | None = None) -> Value:
 
 def _rescaled(layer: Any, x: Value) -> Value:
     scale, offset = (np.asarray(value, "float32") for value in (layer.scale, layer.offset))
+    # one a channel may come with axes of one before
+    scale, offset = (value[0, 0] if value.shape[:-1] == (1, 1) else value for value in (scale, offset))
     if max(scale.ndim, offset.ndim) > 1 or not scale.all():
         return x * x.graph.value(scale) + x.graph.value(offset)
     # Channels first, since runtimes work along the last axis: with one or three channels there, each pixel costs a

@@ -67,7 +67,8 @@ class Predictor(ABC):
         is not imported. Where it is missing or belongs to another `best.keras`, it is made first, once. Where it
         cannot be made, the next that stands in the folder is used, and where there is none Keras, with a warning.
         An artifact of fewer bits is used only by its own name. Of a `.keras` file, the `.onnx` file of the same name
-        beside it is used, if it was made of it (`lightcnn export`); else Keras, with a warning that says why.
+        beside it is used, if it was made of it (`lightcnn export`); else Keras, with a warning where one
+        stands there that does not fit.
 
         Args:
             model: A run folder, a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file, or OpenVINO's folder.

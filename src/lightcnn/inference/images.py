@@ -73,7 +73,10 @@ class PicturePredictor(Predictor):
         Raises:
             DataError: If there are files and the model was not trained on pictures of 8 bits a channel, or an array
                 does not fit.
+            ValueError: If `top` is below 1.
         """
+        if top < 1:
+            raise ValueError(f"Expected a `top` of at least 1. Received: top={top}")
 
         def compute(decoded: list[tuple[str, Picture | DataError]]) -> Iterator[dict[str, Any]]:
             pictures = [one.pixels for _, one in decoded if not isinstance(one, DataError)]

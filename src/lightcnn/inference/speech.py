@@ -205,6 +205,9 @@ class SpeechPredictor(Predictor):
 
         Yields:
             `start_s`, `end_s` and `score` of each window, as `Stream` gives them.
+
+        Raises:
+            DataError: If the file cannot be read, or a score is not finite.
         """
         stream = Stream(self, step_s)
         for block in audio_blocks(path, self.sampling_rate, 8 * self.window_samples):
@@ -267,7 +270,11 @@ class Stream:
         return scored
 
     def finish(self) -> list[dict[str, float]]:
-        """Returns the last window, if samples are left that no window covered; the stream starts anew."""
+        """Returns the last window, if samples are left that no window covered; the stream starts anew.
+
+        Raises:
+            DataError: If the score is not finite.
+        """
         end, covered = self._first + len(self._buffer), self._next - self._step + self._window if self._next else 0
         scored = self._scored(self._buffer, [max(0, end - self._window)]) if end > covered else []
         self._buffer, self._first, self._next = np.zeros(0, np.float32), 0, 0

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import keras
-import numpy as np
 
 from lightcnn.layers import MFMConv2D, MFMDense, ResidualMFMBlock, fresh_initializer
+from lightcnn.models.image import pixels
 
 __all__ = [
     "FACE_PRESETS",
@@ -126,7 +126,7 @@ def light_cnn_4(
     >>> lightcnn.models.light_cnn_4().count_params()
     4098048
     """
-    inputs, x = _pixels(name, input_shape, _SMALLEST_4, scale, offset)
+    inputs, x = pixels(name, input_shape, _SMALLEST_4, scale, offset)
     for index, (kernel_size, filters) in enumerate(_CONVOLUTIONS, start=1):
         x = _convolution(filters, kernel_size, kernel_initializer, f"conv{index}", padding="valid")(x)
         x = _maximum_pool(x, f"pool{index}")
@@ -312,7 +312,7 @@ def light_cnn_v4(
 
 def _network(variant, input_shape, num_classes, dropout, kernel_initializer, scale, offset, name):
     kernel_size, blocks, narrowed, pool, dense, classifier_bias = _NETWORKS[variant]
-    inputs, x = _pixels(name, input_shape, _SMALLEST, scale, offset)
+    inputs, x = pixels(name, input_shape, _SMALLEST, scale, offset)
     x = pool(_convolution(48, kernel_size, kernel_initializer, "conv1")(x), "pool1")
     for index, (num_blocks, (filters, pooling)) in enumerate(zip(blocks, _STAGES, strict=True), start=2):
         channels = x.shape[-1]
@@ -325,23 +325,6 @@ def _network(variant, input_shape, num_classes, dropout, kernel_initializer, sca
         if pooling:
             x = pool(x, pooling)
     return _ended(inputs, x, dense, num_classes, classifier_bias, dropout, kernel_initializer, name)
-
-
-def _pixels(network, input_shape, smallest, scale, offset):
-    """Returns the input and what it is scaled to."""
-    if len(input_shape) != 3 or any(not isinstance(size, int) for size in input_shape):
-        raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={input_shape}")
-    if min(input_shape[:2]) < smallest or input_shape[2] < 1:
-        raise ValueError(
-            f"{network} pools four times, so it needs at least {smallest} x {smallest} pixels and one channel. "
-            f"Received: input_shape={tuple(input_shape)}. Resize the pictures first."
-        )
-    inputs = keras.Input(tuple(input_shape), name="pixels")
-    scale, offset = (np.asarray(value, float).tolist() for value in (scale, offset))
-    if scale == 1.0 and offset == 0.0:
-        return inputs, inputs
-    # In float32 whatever the policy: bfloat16 holds 0 to 255 exactly, but not what they are scaled to.
-    return inputs, keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(inputs)
 
 
 def _convolution(filters, kernel_size, kernel_initializer, name, padding="same"):

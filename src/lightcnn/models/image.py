@@ -5,7 +5,7 @@ import numpy as np
 
 from lightcnn.layers import BatchNormalization, MFMConv2D, MFMDense, fresh_initializer
 
-__all__ = ["STC_2019_TRUNK", "lcnn"]
+__all__ = ["STC_2019_TRUNK", "lcnn", "pixels"]
 
 # kernel size, channels after MFM, max-pooling after it, batch norm after that
 STC_2019_TRUNK = (
@@ -67,24 +67,12 @@ def lcnn(
     >>> lightcnn.models.lcnn((28, 28, 1), 10).count_params()
     164938
     """
-    if len(input_shape) != 3 or any(not isinstance(size, int) for size in input_shape):
-        raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={input_shape}")
-    if min(input_shape[:2]) < _SMALLEST or input_shape[2] < 1:
-        raise ValueError(
-            f"lcnn pools four times, so it needs at least {_SMALLEST} x {_SMALLEST} pixels and one channel. "
-            f"Received: input_shape={tuple(input_shape)}. Resize the pictures first."
-        )
     if num_classes < 2:
         raise ValueError(f"A classifier needs at least two classes. Received: num_classes={num_classes}")
     if not 1 / 32 <= width <= 64:
         raise ValueError(f"`width` must be from 1/32 (one channel) to 64. Received: width={width}")
 
-    inputs = x = keras.Input(tuple(input_shape), name="pixels")
-    scale, offset = (np.asarray(value, float).tolist() for value in (scale, offset))
-    if scale != 1.0 or offset != 0.0:
-        # In float32 whatever the policy: bfloat16 holds 0 to 255 exactly, but not what they are scaled to.
-        x = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
-
+    inputs, x = pixels("lcnn", input_shape, _SMALLEST, scale, offset)
     for index, (kernel_size, filters, pooled, normalized) in enumerate(STC_2019_TRUNK, start=1):
         x = MFMConv2D(
             round(width * filters),
@@ -105,3 +93,33 @@ def lcnn(
     if classifier_activation is not None:
         x = keras.layers.Activation(classifier_activation, dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, x, name=name)
+
+
+def pixels(network, input_shape, smallest, scale, offset):
+    """Returns the input of a network that pools four times, and what it is scaled to.
+
+    Args:
+        network: The network's name, for the error.
+        input_shape: `(height, width, channels)`.
+        smallest: The fewest pixels of a side.
+        scale: Float, or one a channel. Inputs are multiplied by it first; 1 with an offset of 0 leaves them alone.
+        offset: Float, or one a channel. It is added after `scale`.
+
+    Raises:
+        ValueError: If the shape does not fit.
+    """
+    if len(input_shape) != 3 or any(not isinstance(size, int) for size in input_shape):
+        raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={input_shape}")
+    if min(input_shape[:2]) < smallest or input_shape[2] < 1:
+        raise ValueError(
+            f"{network} pools four times, so it needs at least {smallest} x {smallest} pixels and one channel. "
+            f"Received: input_shape={tuple(input_shape)}. Resize the pictures first."
+        )
+    inputs = keras.Input(tuple(input_shape), name="pixels")
+    scale, offset = np.asarray(scale, float), np.asarray(offset, float)
+    if not scale.ndim and not offset.ndim and scale == 1 and offset == 0:
+        return inputs, inputs
+    # With a number along all three axes, `Rescaling` takes the channels as the last, whatever Keras is set to.
+    scale, offset = (value.reshape(1, 1, -1).tolist() if value.ndim else value.tolist() for value in (scale, offset))
+    # In float32 whatever the policy: bfloat16 holds 0 to 255 exactly, but not what they are scaled to.
+    return inputs, keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(inputs)

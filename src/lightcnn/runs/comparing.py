@@ -26,7 +26,7 @@ def compare(runs: Iterable[Run]) -> list[dict[str, Any]]:
         (the sample's, with n - 1; None for a single seed).
 
     Raises:
-        RunError: If a run is not finished.
+        RunError: If a run is not finished, or two are one: recipe, data, backend and seed are the same.
 
     Example:
     >>> compare([Run.open("runs/mnist/seed-1"), Run.open("runs/mnist/seed-2")])[0]["test_accuracy"]

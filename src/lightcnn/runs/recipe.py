@@ -301,6 +301,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "head_scale": ("head", _MARGIN_HEADS),
     "image_size": ("dataset", ("images", "faces")),
     "channels": ("dataset", ("images", "faces")),
+    "validation_fraction": ("dataset", (*DATASETS, "csv", "faces")),
     "test_fraction": ("dataset", ("images", "csv", "faces")),
     "pad": ("model", FIXED_SIZE),
     "balanced": ("head", ("softmax", "sigmoid")),

@@ -20,7 +20,7 @@ from lightcnn.training.checkpoint import has_checkpoint
 from lightcnn.training.fitting import fit
 from lightcnn.training.networks import Networks, resolve
 
-__all__ = ["train"]
+__all__ = ["check_trainable", "train"]
 
 # how a task builds its networks and makes its batches
 _TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
@@ -50,7 +50,8 @@ def train(
         resume: Go on with the run in `run_dir` after its last finished epoch.
         overwrite: Delete the run in `run_dir` first.
         validation_only: Leave the test split untouched.
-        skip_bad_files: Train without the pictures that cannot be read.
+        skip_bad_files: Train without the pictures that cannot be read, or the recordings that are missing
+            or empty.
         quiet: Whether to show no progress.
         command: What to note as the command that made the run.
 
@@ -76,6 +77,7 @@ def train(
     with ProgressBar(quiet) as bar, Run.claim(folder, recipe, resume=resume, overwrite=overwrite) as run:
         bar.say(str(run.folder))
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
+        data.split("validation")  # what has none cannot be trained on
         _tell_of_data(data, bar)
         first = _first_environment(run, data) if resume else None
         task = _TASKS[recipe.task]
@@ -101,6 +103,12 @@ def train(
         _export(run, data, networks, bar)
         bar.tell(f"Report: {run.report}")
     return run
+
+
+def check_trainable(recipe: Recipe, data: Any) -> None:
+    """Raises what would keep `train` from beginning, for those who give something up before they call it."""
+    data.split("validation")
+    _TASKS[recipe.task].build_networks(recipe, data)
 
 
 def _export(run: Run, data: Any, networks: Networks, bar: ProgressBar) -> None:

@@ -177,7 +177,9 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         bar.tell(f"Going on after epoch {state.epochs}.")
     if state.epochs < recipe.epochs and not _out_of_patience(state, recipe):
         held_out = _noting(partial(task.validation_batch, recipe, data), failures)
-        validation = ValidationBatches(len(data.split("validation")), task.VALIDATION_BATCH, held_out)
+        # no larger than training's: whoever chose small ones did so for the memory
+        size = min(recipe.batch_size, task.VALIDATION_BATCH)
+        validation = ValidationBatches(len(data.split("validation")), size, held_out)
         remaining = (recipe.epochs - state.epochs) * len(batches)
         with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained, failures):
             networks.trained.fit(

@@ -134,10 +134,11 @@ def _normalization(recipe: Recipe, split: Split) -> list[Any]:
     first = split.take(slice(0, 1))[0, 0, 0].astype(np.float64)
     height, width, channels = split.images.shape[1:]
     sums = np.zeros((2, width, channels))
-    for start in range(0, len(split), 1024):
+    step = min(1024, max(1, 2**24 // split.images[0].size))  # pictures, at most 128 MiB in float64
+    for start in range(0, len(split), step):
         # Measured from the first pixel, a channel that never changes has a variance of exactly 0. Sums over whole rows
         # of pixels are five times as fast as sums over a few channels.
-        pictures = split.take(slice(start, start + 1024)) - first
+        pictures = split.take(slice(start, start + step)) - first
         sums += pictures.sum(axis=(0, 1)), np.einsum("nhwc,nhwc->wc", pictures, pictures)
     mean, mean_square = sums.sum(axis=1) / (len(split) * height * width)
     deviation = np.sqrt(np.maximum(mean_square - mean**2, 0))

@@ -111,20 +111,26 @@ def leaks(recipe: Recipe, data: Any, key: str) -> list[str]:
     if not (folder / "recipe.json").is_file():
         return []
     other = Run.open(folder)
-    drawn = ("seed", "validation_fraction", "test_fraction", "calibration_fraction")
-    others = {name: getattr(other.recipe, name) for name in drawn}
-    differing = ", ".join(f"{name}={value}" for name, value in others.items() if value != getattr(recipe, name))
-    if not differing or other.environment["data"]["digest"] != data.digest:
+    if other.environment["data"]["digest"] != data.digest:
         return []
-    if "test" in data.held_out:
-        raise RecipeError(
-            f"{key}={folder} was trained on examples of this test split, whose figures would be too good. "
-            f"Hold out the same ones, with {differing}, or keep the test examples apart from the training data."
+    notes, deciding = [], ["seed"]
+    for split in ("test", "calibration", "validation"):  # in this order they are drawn, each from what is left
+        if split in data.held_out or split == "calibration":  # the other may have held out people where this does not
+            deciding.append(f"{split}_fraction")
+        others = {name: getattr(other.recipe, name) for name in deciding}
+        differing = ", ".join(f"{name}={value}" for name, value in others.items() if value != getattr(recipe, name))
+        if split not in data.held_out or not differing:
+            continue
+        if split == "test":
+            raise RecipeError(
+                f"{key}={folder} was trained on examples of this test split, whose figures would be too good. "
+                f"Hold out the same ones, with {differing}, or keep the test examples apart from the training data."
+            )
+        notes.append(
+            f"Note: {folder} was trained on examples of {split}, whose figures are too good; with {differing} they are "
+            "not."
         )
-    return [
-        f"Note: {folder} was trained on examples of {split}, whose figures are too good; with {differing} they are not."
-        for split in sorted(data.held_out)
-    ]
+    return notes
 
 
 def load_initial(recipe: Recipe) -> Any:
@@ -149,6 +155,11 @@ def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
     old = {layer.name: layer for layer in initial.layers}
     notes = [f"Weights and preprocessing start from {origin}."]
     for layer in model.layers:
+        if layer.name == "front_end" and "front_end" in old and not _alike(layer, old["front_end"]):
+            raise RecipeError(
+                f"initial_weights={origin} does not fit: its front end is {_settings(old['front_end'])}. "
+                f"Received: {_settings(layer)}. Choose the front_end of the first training."
+            )
         weights = layer.get_weights()
         if not weights:
             continue
@@ -167,6 +178,17 @@ def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
                 "duration_s), its width and its embedding must be those of the first training."
             )
     return notes
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Tells whether two layers without weights do the same; their names and policies have no part in it."""
+    return _settings(one) == _settings(other)
+
+
+def _settings(layer: Any) -> str:
+    """Returns a layer's class and arguments, for people too."""
+    config = {key: value for key, value in layer.get_config().items() if key not in ("name", "dtype", "trainable")}
+    return f"{type(layer).__name__}({', '.join(f'{key}={value!r}' for key, value in config.items())})"
 
 
 def _shapes(weights: list[Any]) -> str:

@@ -193,11 +193,12 @@ def _piece(
     place = {"first": 0.0, "centre": 0.5}.get(crop, generator.random() if generator is not None else 0.0)
     if not place:
         return decode_audio(path, sampling_rate, num_samples=num_samples)
+    more = 1 if crop == "random" else 0  # `place` is below 1, and the last sample shall be heard too
     info = audio_info(path)
     if info.encoding.startswith("MP3"):  # its header may promise more than there is, so its end is not known before
         samples = decode_audio(path, sampling_rate)
-        start = int(place * max(0, len(samples) - num_samples))
+        start = int(place * (max(0, len(samples) - num_samples) + more))
         return samples[start : start + num_samples]
     available = info.num_samples * sampling_rate // info.sampling_rate
-    start = int(place * max(0, available - num_samples))
+    start = int(place * (max(0, available - num_samples) + more))
     return decode_audio(path, sampling_rate, start=start, num_samples=num_samples)

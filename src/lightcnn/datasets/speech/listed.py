@@ -56,7 +56,7 @@ def read_lists(lists: Lists, root: Path, keys: Path | None, reading: Reading) ->
         path = _key(root, keys, patterns) if split == lists.keyed else _first(root, patterns)
         folders = _folders(root, lists.folders[split])
         if path is None:
-            hint = " or beside it; `keys` can name it" if split == lists.keyed else ""
+            hint = " or beside it; `lightcnn check --keys` can name it" if split == lists.keyed else ""
             reading.notes.append(f"{split}: left out, no {patterns[0]} in {root}{hint}")
         elif not folders:
             reading.notes.append(f"{split}: left out, no {lists.folders[split][0]} in {root}")

@@ -124,7 +124,7 @@ def _bona_fide(root: Path, keys: Path | None, names: tuple[str, ...], reading: R
     if keys is not None and not found and keys.is_dir():
         found = [keys]
     if not found:
-        where = f"in or beside {root}; `keys` can name it" if keys is None else f"at {keys}"
+        where = f"in or beside {root}; `lightcnn check --keys` can name it" if keys is None else f"at {keys}"
         reading.notes.append(f"test: no bona fide speech, no {' or '.join(names)} {where}")
     return list(dict.fromkeys(found))
 
