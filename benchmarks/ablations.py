@@ -6,7 +6,8 @@ Trains a fifth of the recipe's epochs. Accuracy on validation pictures (a tenth 
 all) after the last epoch, and what it is above or below the baseline's of the same seed; a trick is recorded once its
 seeds are through. Test pictures are never read. `--only NAME,NAME` trains the baseline and these alone, `NAME + NAME`
 joins several into one, and `--set KEY=VALUE` changes the recipe below all of them. `--layers` takes the tricks that
-change layers or parameters instead.
+change layers or parameters instead. Sources: airbench (https://github.com/KellerJordan/cifar10-airbench) for batches
+of 1,024; the rates here are for 256. Its SGD lets batch norm's biases decay too, which recipes here never do.
 """
 
 import argparse
@@ -36,23 +37,21 @@ class Extras:
     lookahead: bool = False
     norm_scale: bool = True
     whitening: bool = False
-    whitening_bias: bool = False
+    both_signs: bool = False
     pooling: bool = False
 
 
-_SGD = {"optimizer": "sgd", "momentum": 0.85, "weight_decay": 5e-4, "nesterov": True}
+# airbench's rate x decay is 0.002 a step of 1,024, so 0.0005 of 256
+_SGD_1 = {"optimizer": "sgd", "momentum": 0.85, "learning_rate": 0.1, "weight_decay": 5e-3, "nesterov": True}
+_SGD_3 = {**_SGD_1, "learning_rate": 0.3, "weight_decay": 5e-4 / 0.3}
 
 # name -> settings of the recipe, and extras
 TRICKS = {
     "baseline": {},
     "AdamW": {"optimizer": "adamw", "learning_rate": 4e-3},
-    "Nesterov SGD with rate 0.1": {**_SGD, "learning_rate": 0.1},
-    "Nesterov SGD with rate 0.3": {**_SGD, "learning_rate": 0.3},
-    "Nesterov SGD with rate 0.3 and batch norm's bias 64 times as fast": {
-        **_SGD,
-        "learning_rate": 0.3,
-        "norm_bias_rate": 64.0,
-    },
+    "Nesterov SGD with rate 0.1": _SGD_1,
+    "Nesterov SGD with rate 0.3": _SGD_3,
+    "Nesterov SGD with rate 0.3 and batch norm's bias 64 times as fast": {**_SGD_3, "norm_bias_rate": 64.0},
     "batch norm's bias 4 times as fast": {"norm_bias_rate": 4.0},
     "3 Newton-Schulz steps instead of 5": {"newton_schulz_steps": 3},
     "identity initialisation": {"identity": True},
@@ -72,14 +71,41 @@ TRICKS = {
     "dropout of 0.2": {"dropout": 0.2},
     "batches of 128": {"batch_size": 128, "rate": 0.7},
     "batches of 512": {"batch_size": 512, "rate": 1.4},
+    "batches of 1024": {"batch_size": 1024, "rate": 2.0},
 }
 LAYERS = {
     "baseline": {},
     "batch norm without scale": {"norm_scale": False},
     "frozen whitening of 2 x 2 pixels in front": {"whitening": True},
-    "frozen whitening with a bias that learns": {"whitening": True, "whitening_bias": True},
+    "frozen whitening in both signs with a bias that learns at first and GELU": {"whitening": True, "both_signs": True},
     "mean over the last picture instead of flattening": {"pooling": True},
 }
+_AIRBENCH = (
+    "identity initialisation",
+    "batch norm: momentum 0.6 and epsilon 1e-12",
+    "logits / 9",
+    "label smoothing 0.2",
+    "learning rate from 0.2 to 1 at 23 % to 0.07",
+    "lookahead every 5 steps",
+    "alternating mirror images",
+    "shifts of 2 pixels",
+)
+TOGETHER = {
+    "airbench's tricks together with its SGD": (
+        "Nesterov SGD with rate 0.3 and batch norm's bias 64 times as fast",
+        *_AIRBENCH,
+    ),
+    "airbench's tricks together with Muon": _AIRBENCH,
+}
+LAYERS_TOGETHER = {
+    "airbench's batch norm and whitening together": (
+        "batch norm without scale",
+        "batch norm: momentum 0.6 and epsilon 1e-12",
+        "frozen whitening in both signs with a bias that learns at first and GELU",
+    )
+}
+# what a trick is measured against besides the baseline, since it is one upon another
+UPON = {"Nesterov SGD with rate 0.3 and batch norm's bias 64 times as fast": "Nesterov SGD with rate 0.3"}
 
 
 def main():
@@ -100,7 +126,8 @@ def main():
 
     epochs = {"epochs": max(1, round(get_recipe(arguments.recipe).epochs / 5))}
     baseline = resolve(get_recipe(arguments.recipe, **{**epochs, **parse_settings(arguments.set)}))
-    names = arguments.only.split(",") if arguments.only else LAYERS if arguments.layers else TRICKS
+    known = {**LAYERS, **LAYERS_TOGETHER} if arguments.layers else {**TRICKS, **TOGETHER}
+    names = arguments.only.split(",") if arguments.only else known
     names = dict.fromkeys(["baseline", *names])  # the others are measured against it
     changes = {name: changes_of(name, baseline) for name in names}  # before hours of training: all names are right
     data = load_images(baseline.dataset, arguments.data_dir, validation_fraction=SHARE)
@@ -114,19 +141,21 @@ def main():
         configuration = " ".join([f"{baseline.name}: {name}, {recipe.epochs} epochs", *arguments.set])
         for figure in results[name][0]:
             record("ablations", configuration, figure, "%", [one[figure] for one in results[name]], baseline.precision)
-        if name != "baseline":
-            pairs = zip(results[name], results["baseline"], strict=True)
-            above = [one["validation accuracy"] - other["validation accuracy"] for one, other in pairs]
-            record("ablations", configuration, "validation accuracy above the baseline's", "%", above)
+        for other in ("baseline", UPON.get(name)):
+            if other in results and other != name:
+                pairs = zip(results[name], results[other], strict=True)
+                above = [one["validation accuracy"] - its["validation accuracy"] for one, its in pairs]
+                whose = "the baseline's" if other == "baseline" else f"that of {other}"
+                record("ablations", configuration, f"validation accuracy above {whose}", "%", above, baseline.precision)
 
 
 def changes_of(name, baseline):
     """Returns the recipe and the extras of a trick, or of several with + between them."""
     known = {**TRICKS, **LAYERS}
     together = {}
-    for one in name.split(" + "):
+    for one in {**TOGETHER, **LAYERS_TOGETHER}.get(name) or name.split(" + "):
         if one not in known:
-            raise SystemExit(f"There is no trick {one!r}. Known: {', '.join(known)}")
+            raise SystemExit(f"There is no trick {one!r}. Known: {', '.join([*known, *TOGETHER, *LAYERS_TOGETHER])}")
         if clash := together.keys() & known[one].keys():
             raise SystemExit(f"{name!r}: two tricks set {', '.join(clash)}")
         together |= known[one]
@@ -142,10 +171,11 @@ def train(recipe, extras, data):
     """Trains one network and returns its figures."""
     import keras
 
+    from lightcnn.backends import set_seed
     from lightcnn.training import fitting, images
 
     keras.backend.clear_session()
-    keras.utils.set_random_seed(recipe.seed)
+    set_seed(recipe.seed)
     networks, _ = images.build_networks(recipe, data)
     model = with_extras(networks.trained, extras, data.train)
     batches = fitting.Batches(
@@ -159,8 +189,11 @@ def train(recipe, extras, data):
     feed = fitting._feed(batches)
     history = model.fit(feed, epochs=recipe.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     if extras.average:
-        # Batch norm's statistics are still those of the last weights: 40 batches bring those of the averaged ones.
-        for index in range(40):
+        # Batch norm's statistics are still those of the last weights: these are the means over some batches.
+        norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        for index in range(min(40, len(batches))):
+            for layer in norms:
+                layer.momentum = index / (index + 1)
             model(batches[index][0], training=True)
     held_out = data.validation
     pictures = held_out.take(slice(None)).astype(np.float32)
@@ -184,9 +217,14 @@ def with_extras(model, extras, split):
     import keras
 
     if extras.pooling or not extras.norm_scale:
-        model = keras.models.clone_model(model, clone_function=lambda layer: changed(layer, extras))
+        before = model
+        model = keras.models.clone_model(before, clone_function=lambda layer: changed(layer, extras))
+        for layer in model.layers:
+            first = before.get_layer(layer.name).get_weights()
+            if [one.shape for one in first] == [one.shape for one in layer.get_weights()]:
+                layer.set_weights(first)
     if extras.whitening:
-        model = whitened(model, split.take(slice(0, 5000)).astype(np.float32), extras.whitening_bias)
+        model = whitened(model, split.take(slice(0, 5000)).astype(np.float32), extras.both_signs)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.epsilon = extras.norm_epsilon
@@ -216,10 +254,10 @@ def changed(layer, extras):
     return type(layer).from_config(config)
 
 
-def whitened(model, pictures, bias):
+def whitened(model, pictures, both_signs):
     """Returns the network behind a frozen convolution whose outputs are uncorrelated over all pieces of 2 x 2 pixels.
 
-    MFM between a filter and its negative would throw the sign away, so the filters stand alone.
+    As in airbench, filters in both signs have a bias, which learns at first (`make_optimizer`), and GELU after it.
     """
     import keras
 
@@ -231,7 +269,9 @@ def whitened(model, pictures, bias):
     kernel = (vectors / np.sqrt(values + 5e-4)).reshape(2, 2, pictures.shape[-1], -1)
     first = model.get_layer("conv_1")
     policy = first.dtype_policy
-    whitening = keras.layers.Conv2D(kernel.shape[-1], 2, padding="same", use_bias=bias, dtype=policy)
+    kernel = np.concatenate([kernel, -kernel], axis=-1) if both_signs else kernel
+    settings = {"activation": "gelu", "use_bias": True} if both_signs else {"use_bias": False}
+    whitening = keras.layers.Conv2D(kernel.shape[-1], 2, padding="same", dtype=policy, name="whitening", **settings)
     x = whitening(scaling(inputs))
     whitening.kernel.assign(kernel)
     whitening.kernel.trainable = False
@@ -243,6 +283,8 @@ def whitened(model, pictures, bias):
 
 
 def make_optimizer(recipe, extras, steps):
+    from keras import ops
+
     from lightcnn.training import fitting
 
     optimizer = fitting._optimizer(recipe, steps)
@@ -253,14 +295,18 @@ def make_optimizer(recipe, extras, steps):
     optimizer.ns_steps = extras.newton_schulz_steps  # only Muon reads it
     if extras.average:
         optimizer.use_ema, optimizer.ema_momentum = True, extras.average
-    if extras.norm_bias_rate != 1:
-        step = optimizer.update_step
+    step = optimizer.update_step
 
-        def faster(gradient, variable, learning_rate):
-            path = optimizer._trainable_variables[optimizer._get_variable_index(variable)].path
-            step(gradient, variable, learning_rate * (extras.norm_bias_rate if path.endswith("beta") else 1))
+    def at_own_rate(gradient, variable, learning_rate):
+        path = optimizer._trainable_variables[optimizer._get_variable_index(variable)].path
+        if path.endswith("beta"):
+            learning_rate = learning_rate * extras.norm_bias_rate
+        elif path.endswith("whitening/bias"):  # airbench: in the first 3 of 9.9 epochs
+            learning_rate = learning_rate * ops.cast(optimizer.iterations < 0.3 * steps * recipe.epochs, "float32")
+        step(gradient, variable, learning_rate)
 
-        optimizer.update_step = faster
+    if extras.norm_bias_rate != 1 or extras.both_signs:
+        optimizer.update_step = at_own_rate
     return optimizer
 
 
@@ -291,12 +337,12 @@ def lookahead_callback(total):
 
         def on_train_batch_end(self, batch, logs=None):
             self.step += 1
-            if self.step % 5 and self.step < total:
-                return
-            decay = 0.95**5 * (self.step / total) ** 3 if self.step < total else 1.0
+            decay = 0.95**5 * (self.step / total) ** 3
             for index, variable in enumerate(self.variables):
-                self.slow[index] = decay * self.slow[index] + (1 - decay) * variable.numpy()
-                variable.assign(self.slow[index])
+                if self.step % 5 == 0:
+                    self.slow[index] = decay * self.slow[index] + (1 - decay) * variable.numpy()
+                if self.step % 5 == 0 or self.step == total:  # at the end the slow ones stay
+                    variable.assign(self.slow[index])
 
     return Lookahead()
 

@@ -2,11 +2,12 @@
 
     python benchmarks/throughput.py
 
-Each way runs in a process of its own; they alternate, `--repeats` times. One process trains on 40 batches of random
-pictures after 4 to warm up, and reports the best of 3 passes in images per second. PyTorch (it needs torch) has
-channels-last tensors, in float32 or with bfloat16 autocast. "article" is always float32, as its code is. "recipe" is
-ours as the recipes train: Muon, pictures of 8 bits that the network scales, deterministic; the others have AdamW (the
-article Adam). What is compared most, the article's code, PyTorch in bfloat16 and ours, runs one after another.
+Each way runs in a process of its own; they alternate, `--repeats` times. One process trains on 100 batches of random
+pictures after 4 to warm up, and reports the best of 3 passes in images per second. Keras' ways are `fit` on arrays,
+with all that it does around a step; PyTorch (it needs torch) is a loop over batches that are ready, channels-last, in
+float32 or with bfloat16 autocast, with one convolution for both halves of MFM or two; the ratio is to the faster.
+"article" is always float32, as its code is, and runs once beside each precision. "recipe" has the recipes' Muon,
+pictures of 8 bits that the network scales, and determinism; the others have AdamW (the article Adam).
 """
 
 import argparse
@@ -18,7 +19,9 @@ import time
 
 from record import record
 
-WAYS = ("article", "torch", "ours", "recipe", "one convolution", "keras batch norm", "maximum", "where")
+TORCH = ("torch", "torch two convolutions")
+WAYS = ("article", *TORCH, "ours", "recipe", "one convolution", "keras batch norm", "maximum", "where", "XLA")
+BATCHES = 100
 
 
 def undo(way):
@@ -40,8 +43,8 @@ def undo(way):
 
 
 def measure(way, precision, batch_size, side, channels):
-    if way == "torch":
-        return measure_torch(precision, batch_size, side, channels)
+    if way in TORCH:
+        return measure_torch(way, precision, batch_size, side, channels)
     import keras
     import numpy as np
     from article_lcnn import article_lcnn
@@ -51,8 +54,8 @@ def measure(way, precision, batch_size, side, channels):
     from lightcnn.optimizers import Muon
 
     keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy(precision)
-    count, shape = 40 * batch_size, (side, side, channels)
+    keras.config.set_dtype_policy("float32" if way == "article" else precision)
+    count, shape = BATCHES * batch_size, (side, side, channels)
     generator = np.random.default_rng(0)
     pictures = generator.random((count, *shape), np.float32)
     if way == "article":
@@ -65,7 +68,8 @@ def measure(way, precision, batch_size, side, channels):
             set_seed(0)
             optimizer, scale, pictures = Muon(0.02), 1 / 255, (255 * pictures).astype(np.uint8)
         model = lcnn(shape, 10, scale=scale, classifier_activation=None)
-        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True))
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, jit_compile=way == "XLA")
     labels = np.eye(10, dtype=np.float32)[generator.integers(0, 10, count)]
     model.fit(pictures[: 4 * batch_size], labels[: 4 * batch_size], batch_size=batch_size, verbose=0)
     seconds = []
@@ -76,18 +80,19 @@ def measure(way, precision, batch_size, side, channels):
     return count / min(seconds)
 
 
-def measure_torch(precision, batch_size, side, channels):
+def measure_torch(way, precision, batch_size, side, channels):
     import torch
-    from torch_networks import torch_twin
+    from torch_networks import split_convolutions, torch_twin
 
     from lightcnn.models import lcnn
 
     torch.manual_seed(0)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = torch_twin(lcnn((side, side, channels), 10, classifier_activation=None)).train()
+    model = torch_twin(lcnn((side, side, channels), 10, classifier_activation=None))
+    model = (split_convolutions(model) if way == TORCH[1] else model).train()
     optimizer, loss = torch.optim.AdamW(model.parameters(), fused=True), torch.nn.CrossEntropyLoss()
-    pictures = torch.rand(40, batch_size, side, side, channels)
-    labels = torch.randint(0, 10, (40, batch_size))
+    pictures = torch.rand(BATCHES, batch_size, side, side, channels)
+    labels = torch.randint(0, 10, (BATCHES, batch_size))
 
     def train(count):
         for x, y in zip(pictures[:count], labels[:count], strict=True):
@@ -101,9 +106,9 @@ def measure_torch(precision, batch_size, side, channels):
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        train(40)
+        train(BATCHES)
         seconds.append(time.perf_counter() - start)
-    return 40 * batch_size / min(seconds)
+    return BATCHES * batch_size / min(seconds)
 
 
 def main():
@@ -119,29 +124,41 @@ def main():
         print(measure(*json.loads(arguments.one)))
         return
     shapes = [[int(size) for size in shape.split("x")] for shape in arguments.shapes.split(",")]
-    kinds = [
-        (way, "float32" if way == "article" else precision)
-        for index, precision in enumerate(arguments.precisions.split(","))
-        for way in arguments.ways.split(",")
-        if way != "article" or index == 0
+    ways, precisions = arguments.ways.split(","), arguments.precisions.split(",")
+    cases = [
+        (way, precision, arguments.batch_size, side, channels)
+        for side, _, channels in shapes
+        for precision in precisions
+        for way in ways
     ]
-    speeds = {(*kind, arguments.batch_size, side, channels): [] for side, _, channels in shapes for kind in kinds}
-    for _ in range(arguments.repeats):
-        for case, values in speeds.items():
-            command = [sys.executable, __file__, "--one", json.dumps(case)]
-            backend = "torch" if case[0] == "torch" else "tensorflow"
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-            values.append(float(output.split()[-1]))
-            print(case, values[-1], file=sys.stderr, flush=True)
-    for (way, precision, batch_size, side, channels), values in speeds.items():
+    speeds = {case: [] for case in cases}
+    try:
+        for _ in range(arguments.repeats):
+            for case, values in speeds.items():
+                command = [sys.executable, __file__, "--one", json.dumps(case)]
+                backend = "torch" if case[0] in TORCH else "tensorflow"
+                environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
+                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+                values.append(float(output.split()[-1]))
+                print(case, values[-1], file=sys.stderr, flush=True)
+    finally:  # an hour of work is not lost with its last process
+        whole = min(map(len, speeds.values()))
+        if whole:
+            report({case: values[:whole] for case, values in speeds.items()})
+
+
+def report(speeds):
+    for (way, beside, batch_size, side, channels), values in speeds.items():
+        precision = "float32" if way == "article" else beside
         network = f"lcnn {side}x{side}x{channels} batch {batch_size}"
-        name = f"{network}, {'PyTorch' if way == 'torch' else way}"
+        name = f"{network}, {way.replace('torch', 'PyTorch')}" + f" beside {beside}" * (way == "article")
         record("training throughput", name, "speed", "images/s", values, precision)
-        for other, kind in (("the article's", ("article", "float32")), ("PyTorch's", ("torch", precision))):
-            peers = speeds.get((*kind, batch_size, side, channels))
+        for other, theirs in (("the article's", ("article",)), ("PyTorch's", TORCH)):
+            peers = [
+                speeds[case] for their in theirs if (case := (their, beside, batch_size, side, channels)) in speeds
+            ]
             if peers and way in ("ours", "recipe"):
-                ratios = [ours / theirs for ours, theirs in zip(values, peers, strict=True)]
+                ratios = [ours / max(others) for ours, *others in zip(values, *peers, strict=True)]
                 record("training throughput", name, f"times {other}", "", ratios, precision)
 
 

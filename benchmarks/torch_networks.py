@@ -64,6 +64,32 @@ class _MFM(nn.Module):
         return torch.maximum(*self.linear(x).chunk(2, dim=1))
 
 
+class _Halves(nn.Module):
+    """MFM of a convolution, each of its halves as a convolution of its own."""
+
+    def __init__(self, both):
+        super().__init__()
+        groups = zip(both.weight.chunk(2), both.bias.chunk(2), strict=True)
+        self.parts = nn.ModuleList(_half(both, weight, bias) for weight, bias in groups)
+
+    def forward(self, x):
+        return torch.maximum(*(part(x) for part in self.parts))
+
+
+def _half(both, weight, bias):
+    half = nn.Conv2d(both.in_channels, len(weight), both.kernel_size, padding=both.padding)
+    half.load_state_dict({"weight": weight, "bias": bias})
+    return half
+
+
+def split_convolutions(twin):
+    """Replaces the convolutions before MFM in a network of `torch_twin` by two, one for each half."""
+    for index, part in enumerate(twin.parts):
+        if isinstance(part, _MFM) and isinstance(part.linear, nn.Conv2d):
+            twin.parts[index] = _Halves(part.linear)
+    return twin.to(memory_format=torch.channels_last)
+
+
 class _Residual(nn.Module):
     def __init__(self, layer):
         super().__init__()
