@@ -94,6 +94,8 @@ def test_every_command_has_help(call, command):
         ["train", "mnist", "--resume"],
         ["train", "mnist", "--run-dir", "x", "--resume", "--overwrite"],
         ["train", "mnist", "--seed", "1", "--seeds", "1,2"],
+        ["train", "mnist", "--seed", "1", "--set", "seed=2"],
+        ["train", "mnist", "--seeds", "1,2", "--set", "seed=2"],
         ["train", "mnist", "--seed", "one"],
         ["train", "mnist", "--seed", "-1"],
         ["train", "mnist", "--seeds", "1,1"],
@@ -425,6 +427,23 @@ def test_a_list_may_have_a_byte_order_mark_and_names_that_are_no_text(call, mode
         result = call("predict", model, "--files-from", source, "--format", "csv")
         assert result.code == 0, result.err
         assert len(result.out.splitlines()) == 3
+
+
+def test_names_with_ends_of_lines_stay_whole(call, model, pictures, tmp_path):
+    odd = [shutil.copy(pictures / "1.png", tmp_path / f"a{end}b.png") for end in ("\r", "\u2028", "\x85")]
+    found = json.loads(call("predict", model, *odd, "--format", "json").out)
+    assert [row["file"] for row in found] == list(map(str, odd))
+    call("predict", model, *odd, "--format", "csv", "--output", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == list(map(str, odd))
+
+
+def test_a_name_that_is_too_long_is_one_file_that_cannot_be_read(call, model, pictures, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{'x' * 300}\n{pictures / '0.png'}\n")
+    result = call("predict", model, "--files-from", tmp_path / "list.txt", "--format", "json")
+    assert result.code == 1
+    assert [row["file"] for row in json.loads(result.out)] == [str(pictures / "0.png")]
+    assert "1 of 2 files could not be read" in result.err
 
 
 @pytest.mark.parametrize("name", ["./0.png", "../{folder}/0.png", "0.png"])

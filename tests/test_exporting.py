@@ -521,6 +521,36 @@ def test_a_full_disk_leaves_nothing(model_file, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_is_followed_and_a_picture_of_any_size_exported(tmp_path):
+    inputs = keras.Input((None, None, 1))
+    pooled = keras.layers.GlobalAveragePooling2D(data_format="channels_last")(layers.MFMConv2D(4, 3)(inputs))
+    save_model(keras.Model(inputs, keras.layers.Dense(2)(pooled)), tmp_path / "any.keras", {})
+    (tmp_path / "current.onnx").symlink_to(tmp_path / "v1.onnx")
+    export(tmp_path / "any.keras", tmp_path / "current.onnx")
+    assert (tmp_path / "current.onnx").is_symlink()
+    assert open_artifact(tmp_path / "v1.onnx")(pictures(2, 20, 30, 1)).shape == (2, 2)
+
+
+def test_what_a_converter_says_is_held_back_in_one_thread_at_a_time():
+    code = """
+import os, threading
+from lightcnn.exporting.forms import _quietly
+barrier = threading.Barrier(2, timeout=0.3)
+def work():
+    try:
+        barrier.wait()
+    except threading.BrokenBarrierError:
+        pass
+    os.write(1, b"noise")
+threads = [threading.Thread(target=_quietly, args=(work,)) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+os.write(1, b"heard")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "heard"
+
+
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_two_exports_at_once_leave_one_whole_artifact(model_file, tmp_path, form):
     if form == "openvino":

@@ -117,6 +117,24 @@ def test_a_pipe_and_a_device_are_written_to_and_stay(tmp_path):
     assert names_in(tmp_path) == ["pipe"]
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system names no open files")
+@pytest.mark.parametrize("name", ["stdout", "fd/1"])
+def test_what_stands_before_in_standard_output_stays(tmp_path, name):
+    (tmp_path / "all.csv").write_text("old\n")
+    code = "import sys, pathlib, lightcnn.files as files; files.write_text(pathlib.Path(sys.argv[1]), 'new')"
+    with (tmp_path / "all.csv").open("a") as output:
+        subprocess.run([sys.executable, "-c", code, f"/dev/{name}"], check=True, stdout=output)
+    assert (tmp_path / "all.csv").read_text() == "old\nnew"
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    name = "n" * 255
+    write_text(tmp_path / name, "content")
+    assert names_in(tmp_path) == [name]
+    with pytest.raises(StorageError, match="could not be written"):
+        write_text(tmp_path / (name + "n"), "content")
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_stays_one(tmp_path, exists):
     (tmp_path / "elsewhere").mkdir()

@@ -338,12 +338,21 @@ def changed(checkpoint, tmp_path, change):
             lambda w, t: w.update({"m_frontend.0.lfcc_fb": t.zeros(256, 20)}),
             r"Received: .*lfcc_fb of shape \(256, 20\)",
         ),
+        (lambda w, t: w["m_transform.0.6.bias"].fill_(float("nan")), r"6\.bias is no array of finite numbers"),
+        (
+            lambda w, t: w.update({"m_transform.0.0.weight": t.zeros(64, 25)}),
+            r"Expected 4 axes of .*Received: .*\(64, 25\)",
+        ),
+        (
+            lambda w, t: w.update({"m_before_pooling.0.0.l_blstm.bias_hh_l0": t.zeros(1)}),
+            r"biases of .* \(l0\) are of unlike lengths",
+        ),
         (
             lambda w, t: w.pop("m_before_pooling.0.0.l_blstm.weight_ih_l0"),
             r"of a network that is not known\. Known: NII",
         ),
     ],
-    ids=["incomplete", "another head", "other features", "unknown"],
+    ids=["incomplete", "another head", "other features", "nan", "axes", "biases", "unknown"],
 )
 def test_other_networks_are_refused_and_nothing_is_written(checkpoint, tmp_path, change, message):
     with pytest.raises(ModelFileError, match=message):

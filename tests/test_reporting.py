@@ -254,10 +254,13 @@ def test_names_from_outside_are_text(tmp_path):
     assert any(row[0] == "a & b" for row in page.rows)
 
 
-@pytest.mark.parametrize("label", ["$", "$x_$", r"$\foo$", "5$ - 10$", "{", "_hidden", r"\alpha", "%", "a\nb", ""])
+@pytest.mark.parametrize(
+    "label", ["$", "$x_$", r"$\foo$", "5$ - 10$", "{", "_hidden", r"\alpha", "%", "a\nb", "", "caf\udce9", "a\x01b"]
+)
 def test_names_mean_nothing_to_the_plots(tmp_path, label):
     page = Page(report(tmp_path, (label, "other"), own=[0, 1, 0], predicted=[0, 0, 1]))
-    assert any(row[:1] == [label] and len(row) == 4 for row in page.rows)
+    shown = label.encode(errors="backslashreplace").decode()
+    assert any(row[:1] == [shown] and len(row) == 4 for row in page.rows)
 
 
 @pytest.mark.parametrize("label", ["Öl", "猫", "قط", "🐈"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import zipfile
 from collections.abc import Iterator
@@ -27,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     Args:
         path: Where the file shall stand; of a link, where it points to. Missing parent folders are made. To a device or
-            a pipe (`/dev/null`, `>(gzip)`) is written as it is.
+            a pipe (`/dev/null`, `>(gzip)`) is written as it is, and to `/dev/stdout` where it stands.
 
     Yields:
         A binary file open for writing.
@@ -41,13 +43,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = None
     try:
-        if path.is_char_device() or path.is_fifo():
-            with path.open("wb") as file:
+        if path.is_char_device() or path.is_fifo() or _is_open(path):
+            with path.open("ab") as file:
                 yield file
             return
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")  # the target's name may have no room for more
         with temporary.open("xb") as file:
             yield file
             file.flush()
@@ -66,7 +68,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 def _discard(temporary: Path | None) -> None:
     if temporary is not None:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _is_open(path: Path) -> bool:
+    """Tells whether a path names what this process has open already: `/dev/stdout`, `/dev/fd/3`."""
+    return re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+", str(path.absolute())) is not None
 
 
 def write_text(path: Path, text: str) -> None:

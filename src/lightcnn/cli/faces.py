@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -107,7 +109,7 @@ def pictures_of(names: list[str]) -> tuple[list[str], list[Path], int]:
     places: list[Path] = []
     empty = 0
     for name in names:
-        if not Path(name).is_dir():
+        if not os.path.isdir(name):  # noqa: PTH112  no error for a name that is too long
             found.append(name)
             places.append(Path(Path(name).name))
             continue
@@ -124,7 +126,7 @@ def pictures_of(names: list[str]) -> tuple[list[str], list[Path], int]:
 
 def root_of(names: list[str]) -> str | None:
     """Returns the folder that a list of landmarks is relative to: the only one that is named, if any."""
-    folders = [name for name in names if Path(name).is_dir()]
+    folders = [name for name in names if os.path.isdir(name)]  # noqa: PTH112
     return folders[0] if len(folders) == 1 else None
 
 
@@ -188,8 +190,10 @@ def verify(
         raise click.UsageError(f"Name two pictures, or --pairs, --identities or --gallery. Received: {len(images)}")
     if not pairs and (output or report):
         raise click.UsageError("--output and --report go with --pairs.")
-    if data_dir and not (pairs or identities):
-        raise click.UsageError("--data-dir goes with --pairs, or with a list in --identities.")
+    if data_dir and not ((pairs and pairs.suffix != ".bin") or (identities and not identities.is_dir())):
+        raise click.UsageError("--data-dir goes with a list in --pairs or --identities; a .bin or a folder needs none.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise click.UsageError(f"--threshold must be a number. Received: {threshold}")
     if threshold is not None and (pairs or identities):
         raise click.UsageError("--threshold goes with two pictures, or with --gallery.")
     if not gallery and _is_given("top"):
@@ -221,6 +225,7 @@ def _verify_two(
 
     row = verify_two(predictor, *images, threshold=threshold, **options)
     _tell(bar.tell, row.pop("changes"))
+    bar.close()
     if form == "json":
         _print_json(row)
         return
@@ -251,6 +256,7 @@ def _verify_pairs(
     scores = score_pairs(predictor, pairs, data_dir=data_dir, changes=changes, track=bar.track, **options)
     _tell(bar.tell, changes)
     figures = verification_figures(scores, pairs.same, pairs.folds)
+    bar.close()
     if form == "json":
         _print_json(figures)
     else:
@@ -289,6 +295,7 @@ def _verify_identities(
         raise BadFilesError(failures, "A figure without them would be another figure: mend or remove them.")
     _tell(bar.tell, gallery.changes)
     figures = open_set_figures(gallery.embeddings, gallery.identities, repeats=repeats, seed=seed)
+    bar.close()
     if form == "json":
         _print_json(figures)
         return
@@ -337,6 +344,7 @@ def _verify_gallery(
     for person in (person for people in found for person in people):
         if threshold is not None and person["score"] < threshold:
             person["identity"] = "nobody"
+    bar.close()
     if form == "json":
         _print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])
     else:

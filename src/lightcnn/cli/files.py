@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -91,7 +91,7 @@ def load_predictor(model: Path, names: Sequence[str] | None) -> Any:
     from lightcnn.inference import Predictor
     from lightcnn.runtimes import num_processors
 
-    few = names is not None and len(names) <= _FEW and not any(Path(name).is_dir() for name in names)
+    few = names is not None and len(names) <= _FEW and not any(map(os.path.isdir, names))
     return Predictor.load(model, 1 if few else num_processors())
 
 
@@ -99,7 +99,7 @@ def _find_files(predictor: Any, names: list[str]) -> tuple[list[str], int]:
     """Lists the files in folders, and other names as they were given; counts the folders that hold none."""
     found, failures = [], 0
     for name in names:
-        if not Path(name).is_dir():
+        if not os.path.isdir(name):  # noqa: PTH112  no error for a name that is too long
             found.append(name)
             continue
         try:
@@ -142,7 +142,7 @@ def _as_json(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
     before = "[\n"
     for row in rows:
-        yield before + textwrap.indent(json.dumps(row, indent=2, ensure_ascii=False), "  ")
+        yield before + "  " + json.dumps(row, indent=2, ensure_ascii=False).replace("\n", "\n  ")
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
 
@@ -159,15 +159,14 @@ def _as_csv(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     import csv
     import io
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV[kind])
+    def line(cells: Iterable[str]) -> str:
+        text = io.StringIO()
+        csv.writer(text).writerow(cells)  # with its own ends of lines it quotes a name that holds one of them
+        return text.getvalue().removesuffix("\r\n") + "\n"
+
+    yield line(_CSV[kind])
     for row in rows:
-        writer.writerow(["" if row[key] is None else f"{row[key]:{form}}" for key, form in _CSV[kind].items()])
-        yield text.getvalue()
-        text.seek(0)
-        text.truncate()
-    yield text.getvalue()
+        yield line("" if row[key] is None else f"{row[key]:{form}}" for key, form in _CSV[kind].items())
 
 
 def _as_table(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:

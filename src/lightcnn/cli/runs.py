@@ -55,6 +55,8 @@ def train(
     if seed is not None and seeds is not None:
         raise click.UsageError("--seed and --seeds exclude each other.")
     values = parse_settings(settings)
+    if "seed" in values and not (seed is None and seeds is None):
+        raise click.UsageError("--set seed=... and --seed or --seeds exclude each other.")
     if seed is not None:
         values["seed"] = seed
     several = [] if seeds is None else _parse_seeds(seeds)

@@ -138,15 +138,16 @@ def export(
         )
     said = {**metadata, "artifact": _said(model, digest, form, quantize)}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as temporary:
+        place = Path(os.path.realpath(target))  # of a link, where it points to
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".lightcnn-", suffix=".tmp") as temporary:
             folder = Path(temporary) / "artifact"
             folder.mkdir()
             written = folder / f"model{FORMS[form][0]}"
             write_form(form, model, written, quantize, examples, said)
             proof = prove(open_artifact(written), model, metadata, examples, quantize, model_file)
             size = sum(one.stat().st_size for one in folder.iterdir())
-            _put_in_place(written, target, form)
+            _put_in_place(written, place, form)
     except OSError as error:
         if isinstance(error, StorageError):
             raise

@@ -103,8 +103,9 @@ def made_up_examples(model: Any, metadata: dict[str, Any]) -> Examples:
     generator = np.random.default_rng(0)
     shape = model.inputs[0].shape[1:]
     if len(shape) == 3:
-        blocks = generator.integers(0, 256, (32, *(-(-side // 4) for side in shape[:2]), shape[2]))
-        pictures = blocks.repeat(4, axis=1).repeat(4, axis=2)[:, : shape[0], : shape[1]]
+        height, width = (64 if side is None else side for side in shape[:2])
+        blocks = generator.integers(0, 256, (32, -(-height // 4), -(-width // 4), shape[2]))
+        pictures = blocks.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
         batches: list[Any] = [(pictures[start : start + 16],) for start in (0, 16)]
     elif len(shape) == 1:
         rate = int(metadata.get("sampling_rate", 16000))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -148,9 +149,12 @@ def _with_matrices(model: Any) -> Any:
     return cloned
 
 
+_DESCRIPTORS = threading.Lock()  # they are the process', so two threads must not both hold the real ones
+
+
 def _quietly(work: Callable[[], Any]) -> Any:
     """Runs a converter that writes notes on itself to file descriptors 1 and 2; they are shown if it fails."""
-    with tempfile.TemporaryFile() as held_back:
+    with _DESCRIPTORS, tempfile.TemporaryFile() as held_back:
         kept = [os.dup(1), os.dup(2)]
         for descriptor in (1, 2):
             os.dup2(held_back.fileno(), descriptor)

@@ -1,5 +1,7 @@
 """Other people's countermeasures -> ours."""
 
+import numpy as np
+
 from lightcnn import frontends
 from lightcnn.datasets import SPEECH_LABELS
 from lightcnn.errors import ModelFileError
@@ -47,7 +49,7 @@ def nii_lcnn_lstm(weights):
         )
     network = lcnn_lstm_sum(60, head="sigmoid", output="score", pooling="mean", name="nii_lfcc_lcnn_lstm")
     for index, position in _CONVOLUTIONS.items():
-        kernel = _get(weights, f"{_TRUNK}.{position}.weight").transpose(2, 3, 1, 0)
+        kernel = _get(weights, f"{_TRUNK}.{position}.weight", axes=4).transpose(2, 3, 1, 0)
         _set(network, f"conv_{index}", kernel, _get(weights, f"{_TRUNK}.{position}.bias"))
     for index, position in _NORMS.items():
         names = (f"{_TRUNK}.{position}.{statistic}" for statistic in ("running_mean", "running_var"))
@@ -57,6 +59,8 @@ def nii_lcnn_lstm(weights):
         for direction in ("l0", "l0_reverse"):
             kernels = [_get(weights, f"{prefix}.weight_{part}_{direction}").T for part in ("ih", "hh")]
             biases = [_get(weights, f"{prefix}.bias_{part}_{direction}") for part in ("ih", "hh")]
+            if biases[0].shape != biases[1].shape:
+                raise ModelFileError(f"The checkpoint's biases of {prefix} ({direction}) are of unlike lengths.")
             values += [*kernels, biases[0] + biases[1]]
         _set(network, f"lstm_{index}", *values)
     _set(network, "head", _get(weights, f"{_CLASSIFIER}.weight").T, _get(weights, f"{_CLASSIFIER}.bias"))
@@ -77,9 +81,13 @@ def _shape(weights, name):
     return f"{name} of shape {weights[name].shape}" if name in weights else f"no {name}"
 
 
-def _get(weights, name):
+def _get(weights, name, axes=None):
     if name not in weights:
         raise ModelFileError(f"The checkpoint is an LCNN-LSTM of NII, but it has no {name}. Is it complete?")
+    if axes not in (None, weights[name].ndim):
+        raise ModelFileError(f"Expected {axes} axes of {name}. Received: {_shape(weights, name)}")
+    if weights[name].dtype.kind != "f" or not np.isfinite(weights[name]).all():
+        raise ModelFileError(f"The checkpoint's {name} is no array of finite numbers. Is it damaged?")
     return weights[name]
 
 

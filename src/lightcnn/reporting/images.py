@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightcnn import metrics
 from lightcnn.datasets import ImageDataset, Split
-from lightcnn.reporting.page import BLUE, GREY, new_figure, picture, plot, quiet_axes, section, table
+from lightcnn.reporting.page import BLUE, GREY, new_figure, picture, plot, plotted, quiet_axes, section, table
 
 __all__ = ["CURVES_NOTE", "headline", "sections"]
 
@@ -66,7 +66,7 @@ def _confusion(matrix: list[list[int]], labels: Sequence[str]) -> str:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if shares[row, column] > 0.4 else "#1c2025"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=color)
-        names = [_short(label) for label in labels]
+        names = [plotted(_short(label)) for label in labels]
         axes.set_xticks(range(classes), names, rotation=45, ha="right", parse_math=False)
         axes.set_yticks(range(classes), names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="label")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "new_figure",
     "picture",
     "plot",
+    "plotted",
     "quiet_axes",
     "section",
     "table",
@@ -89,6 +91,12 @@ def new_figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure  # a third of a second, which who writes no report need not wait
 
     return Figure(figsize=(width, height))
+
+
+def plotted(text: str) -> str:
+    """Returns a text that a plot can hold: no surrogates for Matplotlib, no control characters for SVG."""
+    whole = text.encode(errors="backslashreplace").decode()
+    return "".join(one.encode("unicode_escape").decode() if unicodedata.category(one) == "Cc" else one for one in whole)
 
 
 def plot(figure: Any, description: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightcnn.datasets import SpeechDataset, SpeechSplit
 from lightcnn.decoding import decode_audio
 from lightcnn.metrics import det_curve, eer_interval
-from lightcnn.reporting.page import draw_det, histogram, new_figure, plot, section, table
+from lightcnn.reporting.page import draw_det, histogram, new_figure, plot, plotted, section, table
 
 __all__ = ["CURVES_NOTE", "headline", "sections"]
 
@@ -96,7 +96,7 @@ def _worst(split: SpeechSplit, scores: NDArray[Any], figures: dict[str, Any]) ->
     for axes, row in zip(figure.subplots((len(worst) + 1) // 2, 2, squeeze=False).flat, worst, strict=False):
         axes.imshow(_spectrogram(split, int(row)), aspect="auto", origin="lower", extent=(0, _SHOWN_S, 0, _RATE / 2000))
         kind = "bona fide" if split.labels[row] else f"spoofed ({split.attacks[row]})"
-        axes.set_title(f"{split.names[row]}: {kind}, score {scores[row]:.3g}", fontsize=9, parse_math=False)
+        axes.set_title(plotted(f"{split.names[row]}: {kind}, score {scores[row]:.3g}"), fontsize=9, parse_math=False)
         axes.set(xlabel="s", ylabel="kHz")
     if len(worst) % 2:
         figure.axes[-1].set_visible(False)
