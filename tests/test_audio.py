@@ -231,7 +231,7 @@ def test_a_header_without_samples(tmp_path):
     bad(save(tmp_path, np.zeros(0)), "no samples")
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.aiff", "a.au", "a.rf64", "a.nist"])
 @pytest.mark.parametrize("kept", [0.95, 0.5, 0.1])
 def test_truncated_files(tmp_path, name, kept):
     opus = {"format": "OGG", "subtype": "OPUS"} if name == "a.opus" else {}
@@ -247,6 +247,22 @@ def test_a_truncated_mp3_gives_what_is_there(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert 1.5 * RATE < len(decode_audio(path, RATE)) < 2.5 * RATE
+
+
+def test_an_mp3_whose_end_would_be_lost(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 5 * RATE)
+    path = save(tmp_path, noise, "a.mp3")
+    content = path.read_bytes()
+    assert len(decode_audio(path, RATE)) == len(noise)
+    path.write_bytes(content[content.index(content[:2], 4) :])  # without its first frame, which is the index
+    bad(path, "without an index")
+
+
+def test_a_coding_without_places_is_read_from_its_beginning(tmp_path):
+    path = save(tmp_path, tone(duration_s=2), "a.wav", subtype="GSM610")
+    whole = decode_audio(path, RATE)
+    assert len(whole) >= 2 * RATE
+    np.testing.assert_array_equal(decode_audio(path, RATE, start=5000, num_samples=700), whole[5000:5700])
 
 
 def test_a_wav_from_a_pipe_is_whole(tmp_path):

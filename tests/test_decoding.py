@@ -211,6 +211,12 @@ def test_a_pgm_of_few_shades_is_scaled(tmp_path):
     assert decode(tmp_path / "a.pgm", channels=1).pixels.ravel().tolist() == [0, 85, 170, 255]
 
 
+def test_floating_point_numbers_are_no_shades(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0, 1))
+    with pytest.raises(DataError, match="floating-point"):
+        decode_picture(tmp_path / "a.pgm", (1, 2), 1)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"])
 def test_the_size_is_told_as_it_is_in_the_file(tmp_path, mode):
     pixels = GREY.astype(np.uint16) if mode == "I;16" else COLOUR

@@ -51,12 +51,20 @@ def test_neighbouring_triangles_add_up_to_one():
 
 
 def test_stretched_bins_lie_evenly_in_the_band():
-    # 256 bins over 4000 Hz: 15.686 Hz a bin, so the first top, 4000 / 21 Hz, is at bin 12.14; spafe's: 513 bins, 24.38.
+    # 256 bins over 4000 Hz: 15.686 Hz a bin, so the first top, 4000 / 21 Hz, is at bin 12.14.
     assert lfcc_asvspoof2021().filters.shape == (256, 20)
     assert lfcc_asvspoof2021().filters[12, 0] == pytest.approx(12 / (255 / 21), rel=1e-6)
-    assert lfcc_gmm2021().filters.shape == (513, 70)
-    assert lfcc_gmm2021().filters[7, 0] == pytest.approx(7 / (512 / 71), rel=1e-6)
-    assert lfcc_gmm2021(stretch_bins=False).filters[257:].max() == 0  # nothing above 4 kHz
+
+
+def test_corners_on_whole_bins():
+    # The first corners, 0, 56.3 and 112.7 Hz, are moved down to the bins 0, 3 and 7 of 15.6 Hz.
+    front_end = lfcc_gmm2021()
+    assert front_end.filters.shape == (513, 70)
+    np.testing.assert_allclose(front_end.filters[:8, 0], [0, 1 / 3, 2 / 3, 1, 3 / 4, 2 / 4, 1 / 4, 0], rtol=1e-6)
+    assert front_end.filters[256:].max() == 0  # nothing from 4 kHz on
+    assert FilterBank.from_config({**FilterBank(20, whole_bins=True).get_config()}).whole_bins
+    with pytest.raises(ValueError, match="are narrower than the distance"):
+        lfcc_gmm2021(num_filters=400)
 
 
 def test_a_filter_bank_is_the_weighted_sum_of_a_spectrum():

@@ -41,6 +41,7 @@ FILTERS = {
     "high_frequency": 3000.0,
     "scale": "mel",
     "stretch_bins": True,
+    "whole_bins": False,
 }
 DELTAS = {"delta_orders": 1, "delta_half_width": 2, "delta_scale": 0.1}
 CONSTANT_Q = {
@@ -116,7 +117,9 @@ def _lfcc_asvspoof2021(samples):
 
 def _lfcc_gmm2021(samples):
     power = reference.power_spectrum(samples, 480, 240, 1024, "hamming", False, 0, "drop_tail")
-    energies = power @ reference.triangles(np.linspace(0, 4000, 513), 70, 0, 4000)
+    corners = np.array([int(1025 * (4000 * index / 71) / 16000) for index in range(72)])  # spafe 0.1's
+    filters = [np.interp(np.arange(513), corners[index : index + 3], (0, 1, 0)) for index in range(70)]
+    energies = power @ np.stack(filters, axis=1)
     return reference.with_deltas(reference.cepstra(np.log10(energies + EPSILON_64), 20))
 
 

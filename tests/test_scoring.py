@@ -111,6 +111,12 @@ def test_the_subset_eval_of_2021_counts(said):
     assert said(whole)[0] == figures
 
 
+def test_scores_that_are_all_the_same_are_said_so(said):
+    _, _, warnings = said("a bonafide 0\nb spoof 0\nc spoof 0\n")
+    assert len(warnings) == 1
+    assert "all scores are the same" in warnings[0]
+
+
 def test_a_sign_that_looks_inverted_is_a_warning(said, write):
     figures, _, warnings = said("b bonafide -1\ns spoof 1\n")
     assert figures["eer"] == 1

@@ -124,6 +124,9 @@ def test_asv_scores_beside_the_protocols_give_the_t_dcf(run, corpus, tmp_path):
     asv = other / "ASVspoof2019_LA_asv_scores" / "ASVspoof2019.LA.asv.eval.gi.trl.scores.txt"
     asv.parent.mkdir()
     asv.write_text("\n".join(lines) + "\n")
+    of_another = other / "ASVspoof2019_AA_asv_scores" / "ASVspoof2019.AA.asv.eval.gi.trl.scores.txt"
+    of_another.parent.mkdir()
+    of_another.write_text("no scores of this track")
     figures = evaluate(run, "test", other, quiet=True)
     expected = reread(run.folder / "scores.txt", asv_scores=asv)
     for key in ("min_tdcf", "min_tdcf_legacy"):

@@ -102,7 +102,9 @@ def score(
         note("min_tdcf_legacy and min_tdcf are null: they need ASV scores (--asv-scores).")
     if figures["per_attack"] is None:
         note("per_attack is null: nothing says which attack a trial is (a key does, --key).")
-    if figures["eer"] > 0.5:
+    if trials.scores is not None and not np.ptp(trials.scores):
+        warn(f"{trials.source}: all scores are the same, so they tell nothing apart.")
+    elif figures["eer"] > 0.5:
         warn(
             f"{trials.source}: the EER is {figures['eer']:.2%}, so the sign of the scores looks inverted. "
             "A score must be higher for bona fide speech; negate them if they are not."

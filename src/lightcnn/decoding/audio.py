@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -266,18 +268,19 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _check_whole(file: Any, path: Path) -> None:
-    """Finds what libsndfile passes over: a WAV whose data end early, and an OGG without its last page."""
+    """Finds what libsndfile passes over: data that end early, and an MP3 or OGG that it does not read to its end."""
     if not file.frames or file.samplerate < 1:
         raise DataError(f"{path}: the file has no samples, or it is truncated")
     if file.frames >= _UNKNOWN_LENGTH:  # libsndfile cannot read such a FLAC to its end
         raise DataError(f"{path}: the header does not say how long it is: write the file anew, not to a pipe")
-    for line in file.extra_info.splitlines() if file.format in ("WAV", "WAVEX", "RF64") else ():
-        name, _, sizes = line.partition(":")
-        claimed, _, rest = sizes.partition("(should be")
-        actual = rest.strip(" )")
-        # A program that writes to a pipe cannot know the size and claims the largest.
-        if name.strip() == "data" and actual and int(actual) < int(claimed) < 0x7FFFF000:
-            raise DataError(f"{path}: truncated: {int(claimed):,} bytes of samples promised, {int(actual):,} there")
+    promised, there = _sizes(file, path)
+    # A program that writes to a pipe cannot know the size and claims the largest.
+    if there < promised < 0x7FFFF000:
+        raise DataError(f"{path}: truncated: {promised:,} bytes or samples promised, {there:,} there")
+    if file.format == "MP3" and _mp3_samples(path) > file.frames + 4 * 1152:  # encoders add a little at both ends
+        raise DataError(
+            f"{path}: an MP3 of varying rate without an index, of which the end would be lost: write it anew"
+        )
     if file.format == "OGG":
         with path.open("rb") as ogg:
             ogg.seek(max(0, path.stat().st_size - (1 << 17)))  # a page has at most 65,307 bytes
@@ -288,12 +291,65 @@ def _check_whole(file: Any, path: Path) -> None:
             raise DataError(f"{path}: truncated: the last page of the OGG stream is missing")
 
 
+# What libsndfile's notes say of a file that is shorter than its header promises: bytes, or of AIFF and RF64 samples.
+_NOTES = {
+    "WAV": r"^data *: (?P<promised>\d+) \(should be (?P<there>\d+)",
+    "WAVEX": r"^data *: (?P<promised>\d+) \(should be (?P<there>\d+)",
+    "AU": r"^ *Data Size *: (?P<promised>\d+) \(should be (?P<there>\d+)",
+    "AIFF": r"'COMM' chunk \((?P<promised>\d+)\)[^(]*'SSND' chunk \((?P<there>\d+)\)",
+    "RF64": r"frame count (?P<there>\d+) does not match value from 'ds64' chunk of (?P<promised>\d+)",
+}
+
+
+def _sizes(file: Any, path: Path) -> tuple[int, int]:
+    """Returns what a file promises and what is there, as far as it is known; the same where it is not."""
+    if file.format == "NIST":
+        with path.open("rb") as header:
+            count = re.search(rb"^sample_count -i (\d+)", header.read(1024), re.MULTILINE)
+        return (int(count[1]) if count else 0), file.frames
+    found = re.search(_NOTES[file.format], file.extra_info, re.MULTILINE) if file.format in _NOTES else None
+    return (int(found["promised"]), int(found["there"])) if found else (0, 0)
+
+
+# kbit/s of layer III by the header's index: MPEG 1, and MPEG 2 and 2.5
+_MP3_RATES = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+def _mp3_samples(path: Path) -> int:
+    """Counts the samples of an MP3 without an index, whose length libsndfile takes from its first frame; else 0."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _mp3_frames(content)
+
+
+def _mp3_frames(content: Any) -> int:
+    place = 0
+    if content[:3] == b"ID3" and len(content) > 10:
+        place = 10 + sum((byte & 127) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    if any(mark in content[place : place + 200] for mark in (b"Xing", b"Info", b"VBRI")):
+        return 0
+    samples = 0
+    while place + 4 <= len(content):
+        sync, second, third = content[place : place + 3]
+        version, index, rate = second >> 3 & 3, third >> 4, third >> 2 & 3
+        if sync != 255 or second & 0xE6 != 0xE2 or version == 1 or not 0 < index < 15 or rate == 3:
+            break  # no frame of layer III: what follows are tags, or nothing that can be counted
+        first = version == 3
+        frequency = (44100, 48000, 32000)[rate] >> (0 if first else 1 if version == 2 else 2)
+        count = 1152 if first else 576
+        place += count // 8 * _MP3_RATES[first][index] * 1000 // frequency + (third >> 1 & 1)
+        samples += count
+    return samples
+
+
 def _mixed(file: Any, path: Path, first: int = 0, count: int | None = None) -> Iterator[NDArray[np.float32]]:
     """Yields blocks of one channel at the file's own rate: `count` samples from `first` on, or all."""
     exact = file.format != "MP3"  # which cannot be entered exactly, and whose length is estimated without an index
     at_once = max(1, _READ_AT_ONCE // file.channels)
     position, end = 0, math.inf if count is None else first + count
-    if exact:
+    if exact and file.seekable():  # some telephone codings are read from their beginning only
         position = file.seek(min(first, file.frames))
     while position < end:
         wanted = int(min(at_once, end - position if position >= first else first - position))

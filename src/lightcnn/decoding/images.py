@@ -143,7 +143,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_grey_or_colour(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if image.mode == "F":
+        raise DataError("a picture of floating-point numbers, whose range is not known")
+    if image.mode.startswith("I;16") or image.mode == "I":
         # 16-bit grey: Pillow's own conversions clip at 255, so scale by the range of the format.
         wide = np.asarray(image, np.float64)
         if "transparency" in image.info:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.calibration import Calibration, fit_calibration
-from lightcnn.datasets import SpeechDataset, SpeechSplit, find_corpora
+from lightcnn.datasets import CORPORA, SpeechDataset, SpeechSplit, find_corpora
 from lightcnn.datasets.scores import read_asv_scores
 from lightcnn.errors import BadFilesError, DataError
 from lightcnn.files import write_text
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _KEYS = ("spoof", "bonafide")
+_TRACKS = {CORPORA[f"asvspoof2019_{track.lower()}"].title: track for track in ("LA", "PA")}
 
 
 def dataset_in(recipe: Recipe, data_dir: Path | str) -> str:
@@ -147,9 +148,9 @@ def _per_group(scores: NDArray[np.float64], bona_fide: NDArray[np.bool_], groups
 
 def _asv_scores(data: SpeechDataset, name: str) -> Path | None:
     """Finds the official ASV scores that ASVspoof 2019 comes with, in a folder beside its protocols."""
-    official = {"validation": "dev", "test": "eval"}.get(name)
-    found = sorted(data.source.glob(f"*_asv_scores/*.asv.{official}.gi.trl.scores.txt")) if official else []
-    return found[0] if found else None
+    official, track = {"validation": "dev", "test": "eval"}.get(name), _TRACKS.get(data.name)
+    file = data.source / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{official}.gi.trl.scores.txt"
+    return file if official and track and file.is_file() else None
 
 
 def calibrate(split: SpeechSplit, scores: NDArray[np.float64]) -> dict[str, Any]:

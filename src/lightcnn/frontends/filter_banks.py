@@ -19,7 +19,7 @@ _SCALES = {
 }
 
 
-def triangular_filters(bin_frequencies, num_filters, low_frequency, high_frequency, scale="linear"):
+def triangular_filters(bin_frequencies, num_filters, low_frequency, high_frequency, scale="linear", rounded=None):
     """Returns triangles whose feet stand under the neighbours' tops, as a float64 array `(bins, num_filters)`.
 
     The corners have equal distances on the scale from `low_frequency` to `high_frequency`; the slopes are straight in
@@ -31,6 +31,7 @@ def triangular_filters(bin_frequencies, num_filters, low_frequency, high_frequen
         low_frequency: Float, in Hz: the left foot of the first triangle.
         high_frequency: Float, in Hz: the right foot of the last triangle.
         scale: `"linear"`, or `"mel"` as HTK has it: `2595 log10(1 + f / 700)`.
+        rounded: What the corners, an array in Hz, are rounded by; None for nothing.
 
     Raises:
         ValueError: A filter without a bin: its logarithm would be that of the floor, for any audio.
@@ -41,10 +42,12 @@ def triangular_filters(bin_frequencies, num_filters, low_frequency, high_frequen
     """
     to_scale, to_hertz = _SCALES[scale]
     corners = to_hertz(np.linspace(to_scale(low_frequency), to_scale(high_frequency), num_filters + 2))
+    corners = corners if rounded is None else rounded(corners)
     left, top, right = corners[:-2], corners[1:-1], corners[2:]
     frequencies = np.asarray(bin_frequencies, "float64")[:, None]
-    rising, falling = (frequencies - left) / (top - left), (right - frequencies) / (right - top)
-    filters = np.maximum(np.minimum(rising, falling), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of corners that were rounded to the same
+        rising, falling = (frequencies - left) / (top - left), (right - frequencies) / (right - top)
+    filters = np.nan_to_num(np.maximum(np.minimum(rising, falling), 0.0))
     empty = np.flatnonzero(filters.max(axis=0) <= 0)
     if empty.size:
         raise ValueError(
@@ -71,7 +74,9 @@ class FilterBank(Spectrum):
         high_frequency: Float, in Hz: the right foot of the last triangle. None: half the sampling rate.
         scale: `"linear"`, or `"mel"` as HTK has it.
         stretch_bins: Boolean. False: every bin has its own frequency. True: the kept bins are taken to lie evenly from
-            `low_frequency` to `high_frequency`, both included, as spafe and the ASVspoof 2021 baselines do it.
+            `low_frequency` to `high_frequency`, both included, as NII's baseline of ASVspoof 2021 does it.
+        whole_bins: Boolean. True: the corners are moved down to whole bins, `floor((fft_length + 1) * corner /
+            sampling_rate)`, as spafe 0.1 and the GMM baseline of ASVspoof 2021 do it.
         log: None, `"ln"`, `"log10"` or `"decibel"`, of what the filters let through.
         epsilon: Float that is added before the logarithm.
         **kwargs: The other arguments of `Spectrum`.
@@ -104,6 +109,7 @@ class FilterBank(Spectrum):
         high_frequency=None,
         scale="linear",
         stretch_bins=False,
+        whole_bins=False,
         log="log10",
         epsilon=2.0**-23,
         **kwargs,
@@ -125,10 +131,18 @@ class FilterBank(Spectrum):
         self.high_frequency = high_frequency
         self.scale = scale
         self.stretch_bins = stretch_bins
-        frequencies = np.arange(self._num_bins) * (self.sampling_rate / self._fft_length)
+        self.whole_bins = whole_bins
+        distance = self.sampling_rate / self._fft_length
+        frequencies = np.arange(self._num_bins) * distance
         if stretch_bins:
             frequencies = np.linspace(low_frequency, high, self._num_bins)
-        self.filters = triangular_filters(frequencies, num_filters, low_frequency, high, scale).astype("float32")
+
+        def down(corners):
+            return distance * np.floor((self._fft_length + 1) * corners / self.sampling_rate)
+
+        rounded = down if whole_bins else None
+        filters = triangular_filters(frequencies, num_filters, low_frequency, high, scale, rounded)
+        self.filters = filters.astype("float32")
 
     @property
     def num_features(self):
@@ -142,6 +156,7 @@ class FilterBank(Spectrum):
             "high_frequency": self.high_frequency,
             "scale": self.scale,
             "stretch_bins": self.stretch_bins,
+            "whole_bins": self.whole_bins,
         }
 
     def _features(self, samples, lengths, num_frames):

@@ -130,15 +130,17 @@ def lfcc_gmm2021(**overrides):
     """Returns the LFCC of the ASVspoof 2021 baseline B02 in Python (LFCC-GMM, by way of spafe): 60 features a frame.
 
     No pre-emphasis. Frames of 30 ms (480 samples) every 15 ms (240), the tail dropped; symmetric Hamming window; FFT of
-    1024, power, all 513 bins. 70 triangles on 72 corners from 0 to 4000 Hz, where spafe stretches the bins of 0 to
-    8000 Hz onto 0 to 4000 Hz, so that the features do see the upper half. log10 of (value + 2.2e-16); orthonormal
-    DCT-II, 20 coefficients with the 0th. Deltas `c[t+1] - c[t-1]` and their deltas, the edges repeated.
+    1024, power, all 513 bins. 70 triangles on 72 corners from 0 to 4000 Hz, moved down to whole bins as by spafe
+    0.1, whose functions the baseline imports. (Since 0.2 spafe lacks them, and stretches the bins of 0 to 8000 Hz onto
+    0 to 4000 Hz: other features.) log10 of (value + 2.2e-16); orthonormal DCT-II, 20 coefficients with the 0th. Deltas
+    `c[t+1] - c[t-1]` and their deltas, the edges repeated.
 
-    The Matlab version of B02 does not stretch the bins and halves the deltas:
-    `lfcc_gmm2021(stretch_bins=False, delta_scale=0.5, framing="pad_tail")`.
+    The Matlab version of B02 leaves the corners where they are, has 19 coefficients with the 0th (its README says 19
+    and the 0th), and halves the deltas:
+    `lfcc_gmm2021(whole_bins=False, num_coefficients=19, delta_scale=0.5, framing="pad_tail")`.
 
     Source:
-        `LFCC_pipeline.py` and `gmm.py` of the ASVspoof 2021 baseline; spafe 0.1 to 0.3.
+        `LFCC_pipeline.py` and `gmm.py` of the ASVspoof 2021 baseline; spafe 0.1.2.
 
     Example:
     >>> lightcnn.frontends.lfcc_gmm2021()(np.zeros((1, 64000), "float32")).shape
@@ -154,7 +156,7 @@ def lfcc_gmm2021(**overrides):
         "fft_length": 1024,
         "num_filters": 70,
         "high_frequency": 4000.0,
-        "stretch_bins": True,
+        "whole_bins": True,
         "num_coefficients": 20,
         "log": "log10",
         "epsilon": _EPSILON_64,

@@ -155,7 +155,6 @@ def _asvspoof2017(prefix: str, keyed: str) -> Lists:
         folders={split: (f"{prefix}_{split}",) for split in files},
         names=("{utterance}.wav", "{utterance}.flac"),
         attack="environment playback recorder",
-        condition="environment",
         keyed=keyed,
     )
 
@@ -177,10 +176,9 @@ ASVSPOOF: dict[str, Lists] = {
     "asvspoof2021_la": _asvspoof2021(
         "LA", {8: "speaker utterance codec transmission attack label trim subset"}, "attack", "codec transmission"
     ),
-    # Room, microphone and distances of the ASV system, then of the attacker (s: device, c: distance to the talker).
-    "asvspoof2021_pa": _asvspoof2021(
-        "PA", {12: "speaker utterance R M d r m s c label trim subset"}, "r m s c", "R M d"
-    ),
+    # Room, microphone and distances of the ASV system, then of the attacker (s: device, c: distance to the talker). The
+    # distance d is written in capitals for bona fide speech alone, so it is no condition that has both.
+    "asvspoof2021_pa": _asvspoof2021("PA", {12: "speaker utterance R M d r m s c label trim subset"}, "r m s c", "R M"),
     "asvspoof2021_df": _asvspoof2021(
         "DF",
         {

@@ -121,8 +121,8 @@ def _bona_fide(root: Path, keys: Path | None, names: tuple[str, ...], reading: R
     """Finds the folders of the bona fide recordings that a corpus of spoofed speech is published without."""
     places = [root, root.parent] if keys is None else [keys.parent, keys]
     found = [path for place in places for name in names for path in sorted(place.glob(name)) if path.is_dir()]
-    if keys is not None and not found and keys.is_dir():
-        found = [keys]
+    if keys is not None:  # which may be the folder itself, but not one beside it
+        found = [path for path in found if path.is_relative_to(keys)] or [keys] * keys.is_dir()
     if not found:
         where = f"in or beside {root}; `lightcnn check --keys` can name it" if keys is None else f"at {keys}"
         reading.notes.append(f"test: no bona fide speech, no {' or '.join(names)} {where}")
