@@ -7,7 +7,6 @@ times include the compilation of the graphs.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -31,18 +30,29 @@ def main():
 
     epochs = max(1, round(get_recipe("mnist").epochs / 5))
     results = {way: [] for way in WAYS}
-    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as at_the_end:
-        # an hour of work is not lost with its last process
-        at_the_end.callback(report, epochs, results)
-        for seed in arguments.seeds.split(","):
-            for (backend, precision), runs in results.items():
-                run = Path(temporary) / f"{backend}-{precision}-{seed}"
-                command = [sys.executable, "-m", "lightcnn", "train", "mnist", "--seed", seed, "--run-dir", str(run)]
-                command += ["--set", f"epochs={epochs}", "--set", f"precision={precision}"]
-                command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
-                subprocess.run([*command, "--quiet"], check=True, env={**os.environ, "KERAS_BACKEND": backend})
-                runs.append(json.loads((run / "metrics.json").read_text()))
-                print(run.name, runs[-1]["test"], runs[-1]["train_seconds"], file=sys.stderr, flush=True)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            for seed in arguments.seeds.split(","):
+                for (backend, precision), runs in results.items():
+                    run = Path(temporary) / f"{backend}-{precision}-{seed}"
+                    command = [
+                        sys.executable,
+                        "-m",
+                        "lightcnn",
+                        "train",
+                        "mnist",
+                        "--seed",
+                        seed,
+                        "--run-dir",
+                        str(run),
+                    ]
+                    command += ["--set", f"epochs={epochs}", "--set", f"precision={precision}"]
+                    command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
+                    subprocess.run([*command, "--quiet"], check=True, env={**os.environ, "KERAS_BACKEND": backend})
+                    runs.append(json.loads((run / "metrics.json").read_text()))
+                    print(run.name, runs[-1]["test"], runs[-1]["train_seconds"], file=sys.stderr, flush=True)
+    finally:  # an hour of work is not lost with its last process
+        report(epochs, results)
 
 
 def report(epochs, results):

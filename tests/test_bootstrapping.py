@@ -282,7 +282,7 @@ def rounds(monkeypatch):
         return np.asarray(predicted), np.asarray(probabilities, np.float32)
 
     monkeypatch.setattr(bootstrapping, "train", train)
-    monkeypatch.setattr(bootstrapping, "check_trainable", lambda recipe, data: None)
+    monkeypatch.setattr(bootstrapping, "build_networks", lambda recipe, data: None)
     monkeypatch.setattr(images, "classify", classify)
     monkeypatch.setattr(images, "figures", lambda run, data, splits, bar: {f"{name}_accuracy": 0.5 for name in splits})
     return seen

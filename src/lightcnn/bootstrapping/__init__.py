@@ -18,7 +18,7 @@ from lightcnn.errors import DataError, RecipeError, RunError
 from lightcnn.files import atomic_write, file_digest, write_json
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, default_run_folder, load_data
-from lightcnn.training import check_trainable, train
+from lightcnn.training import build_networks, train
 from lightcnn.training.networks import resolve
 
 __all__ = ["bootstrap", "check_recipe", "decide"]
@@ -191,7 +191,7 @@ def bootstrap(
             digests = _resumed(whole.folder, settings) if resume else {}
             data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
             task.check(data)
-            check_trainable(recipe, data)
+            build_networks(recipe, data)  # nothing is given up for what cannot be trained
         if not resume:
             whole.start(recipe)
         summary = whole.folder / _SUMMARY

@@ -47,8 +47,8 @@ def triangular_filters(bin_frequencies, num_filters, low_frequency, high_frequen
     frequencies = np.asarray(bin_frequencies, "float64")[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):  # of corners that were rounded to the same
         rising, falling = (frequencies - left) / (top - left), (right - frequencies) / (right - top)
-    filters = np.nan_to_num(np.maximum(np.minimum(rising, falling), 0.0))
-    empty = np.flatnonzero(filters.max(axis=0) <= 0)
+    filters = np.maximum(np.minimum(rising, falling), 0.0)
+    empty = np.flatnonzero(~(filters.max(axis=0) > 0))  # NaN too: a slope between equal corners
     if empty.size:
         raise ValueError(
             f"{empty.size} of {num_filters} filters, the first at {top[empty[0]]:.0f} Hz, are narrower than the "

@@ -20,7 +20,7 @@ from lightcnn.training.checkpoint import has_checkpoint
 from lightcnn.training.fitting import fit
 from lightcnn.training.networks import Networks, resolve
 
-__all__ = ["check_trainable", "train"]
+__all__ = ["build_networks", "train"]
 
 # how a task builds its networks and makes its batches
 _TASKS: dict[str, Any] = {IMAGES: images, SPEECH: speech, FACES: faces}
@@ -77,12 +77,11 @@ def train(
     with ProgressBar(quiet) as bar, Run.claim(folder, recipe, resume=resume, overwrite=overwrite) as run:
         bar.say(str(run.folder))
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
-        data.split("validation")  # what has none cannot be trained on
         _tell_of_data(data, bar)
         first = _first_environment(run, data) if resume else None
         task = _TASKS[recipe.task]
         going_on = first is not None and has_checkpoint(run)
-        networks, notes = task.build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
+        networks, notes = build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
         if first is not None and first.get("teacher", "") != networks.teacher:
             raise RunError(f"{recipe.teacher} is not the model that {run.folder} was taught by until now.")
         for note in notes:
@@ -105,10 +104,11 @@ def train(
     return run
 
 
-def check_trainable(recipe: Recipe, data: Any) -> None:
-    """Raises what would keep `train` from beginning, for those who give something up before they call it."""
-    data.split("validation")
-    _TASKS[recipe.task].build_networks(recipe, data)
+def build_networks(recipe: Recipe, data: Any, preprocessing: list[Any] | None = None) -> tuple[Networks, list[str]]:
+    """Builds both networks of any task, or raises what keeps a training from beginning: see the task's own."""
+    data.split("validation")  # what has none cannot be trained on
+    networks, notes = _TASKS[recipe.task].build_networks(recipe, data, preprocessing)
+    return networks, notes
 
 
 def _export(run: Run, data: Any, networks: Networks, bar: ProgressBar) -> None:

@@ -155,7 +155,7 @@ def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
     old = {layer.name: layer for layer in initial.layers}
     notes = [f"Weights and preprocessing start from {origin}."]
     for layer in model.layers:
-        if layer.name == "front_end" and "front_end" in old and not _alike(layer, old["front_end"]):
+        if layer.name == "front_end" and "front_end" in old and _settings(layer) != _settings(old["front_end"]):
             raise RecipeError(
                 f"initial_weights={origin} does not fit: its front end is {_settings(old['front_end'])}. "
                 f"Received: {_settings(layer)}. Choose the front_end of the first training."
@@ -180,13 +180,8 @@ def take_weights(initial: Any, model: Any, origin: str) -> list[str]:
     return notes
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Tells whether two layers without weights do the same; their names and policies have no part in it."""
-    return _settings(one) == _settings(other)
-
-
 def _settings(layer: Any) -> str:
-    """Returns a layer's class and arguments, for people too."""
+    """Returns a layer's class and what decides its outputs, for people too: no name, no policy."""
     config = {key: value for key, value in layer.get_config().items() if key not in ("name", "dtype", "trainable")}
     return f"{type(layer).__name__}({', '.join(f'{key}={value!r}' for key, value in config.items())})"
 

@@ -122,7 +122,9 @@ def _bona_fide(root: Path, keys: Path | None, names: tuple[str, ...], reading: R
     places = [root, root.parent] if keys is None else [keys.parent, keys]
     found = [path for place in places for name in names for path in sorted(place.glob(name)) if path.is_dir()]
     if keys is not None:  # which may be the folder itself, but not one beside it
-        found = [path for path in found if path.is_relative_to(keys)] or [keys] * keys.is_dir()
+        found = [path for path in found if path.is_relative_to(keys)]
+        if not found and keys.is_dir():
+            found = [keys]
     if not found:
         where = f"in or beside {root}; `lightcnn check --keys` can name it" if keys is None else f"at {keys}"
         reading.notes.append(f"test: no bona fide speech, no {' or '.join(names)} {where}")
