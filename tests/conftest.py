@@ -7,8 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 SHARED = Path(os.environ.get("LIGHTCNN_TEST_DATA", Path(__file__).parents[2] / "shared"))
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("lightcnn", settings.default, deadline=None)
+settings.load_profile("lightcnn")
 
 
 def real_file(name: str) -> Path:

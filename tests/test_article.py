@@ -136,7 +136,7 @@ def test_maxout_keeps_the_contract(tmp_path, init_kwargs, shapes):
 
 
 @given(inputs=arrays(np.float32, (2, 12, 2), elements=VALUES), num_units=st.sampled_from([1, 2, 3, 4, 6, 12]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_maxout_keeps_the_largest_of_the_groups(inputs, num_units):
     expected = np.array(
         [[[max(pixel[unit::num_units]) for unit in range(num_units)] for pixel in row.T] for row in inputs]

@@ -307,7 +307,7 @@ def test_pieces_that_make_no_sense(tmp_path, options):
         list(audio_blocks(save(tmp_path, tone()), RATE, 0))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(["a.wav", "a.flac", "a.ogg"]), data=st.data())
 def test_any_damage_gives_samples_or_an_error_of_ours(tmp_path, name, data):
     path = save(tmp_path, tone(duration_s=0.1), name)

@@ -187,10 +187,6 @@ def test_fast_bfloat16_needs_the_instructions_and_tensorflow(monkeypatch, flags)
         assert backends.has_fast_bfloat16() is fast
 
 
-def test_fast_bfloat16_of_this_machine_is_a_bool():
-    assert isinstance(backends.has_fast_bfloat16(), bool)
-
-
 def test_the_environment_names_versions_and_backend(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     environment = json.loads(json.dumps(backends.describe_environment()))

@@ -261,6 +261,25 @@ def test_seeds_that_are_finished_are_not_called_nothing(call, finished, tmp_path
     assert (result.code, "--seeds 1,2 --run-dir" in result.err, "--resume" in result.err) == (130, True, True)
 
 
+def test_of_several_seeds_the_begun_go_on_and_the_others_start(call, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "lightcnn.training.train", lambda recipe, folder, *args, resume, **kwargs: seen.update({folder: resume})
+    )
+    monkeypatch.setattr("lightcnn.runs.compare", lambda runs: [])
+    begin(tmp_path / "seed-1", get_recipe("mnist", seed=1))
+    assert call("train", "mnist", "--run-dir", tmp_path, "--seeds", "1,2", "--resume").code == 0
+    assert seen == {tmp_path / "seed-1": True, tmp_path / "seed-2": False}
+
+
+def test_no_seed_is_trained_when_the_folder_of_a_later_one_is_in_use(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightcnn.training.train", lambda *args, **kwargs: pytest.fail("a training was begun"))
+    begin(tmp_path / "seed-2", get_recipe("mnist", seed=2))
+    result = call("train", "mnist", "--run-dir", tmp_path, "--seeds", "1,2")
+    assert result.code == 1
+    assert "seed-2" in result.err
+
+
 def test_an_interruption_before_the_first_step_promises_nothing(call, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

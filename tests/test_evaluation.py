@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from lightcnn.evaluation import evaluate
 from lightcnn.evaluation.images import classification_figures
 from lightcnn.models import load_model
 from lightcnn.recipes import get_recipe
+from lightcnn.runs import Run
 from lightcnn.training import train
 
 PICTURES = 300  # more than one batch of the evaluation, and its last batch is smaller
@@ -122,7 +124,8 @@ def test_evaluating_again_gives_the_same(run):
 
 
 @pytest.mark.parametrize("split", ["validation", "train"])
-def test_other_splits_have_scores_of_their_own(run, split):
+def test_other_splits_have_scores_of_their_own(run, split, tmp_path):
+    run = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
     test_scores = run.scores.read_bytes()
     images = run.environment["data"]["sizes"][split]
     figures = evaluate(run, split, quiet=True)
@@ -136,7 +139,8 @@ def test_other_splits_have_scores_of_their_own(run, split):
     assert f"accuracy on {split}" in run.report.read_text()
 
 
-def test_the_validation_split_is_the_one_that_chose_the_epoch(run):
+def test_the_validation_split_is_the_one_that_chose_the_epoch(run, tmp_path):
+    run = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
     best = max(row["val_accuracy"] for row in run.history)
     assert evaluate(run, "validation", quiet=True)["accuracy"] == pytest.approx(best, abs=1e-6)
 

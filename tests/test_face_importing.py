@@ -501,7 +501,7 @@ def test_a_safetensors_file_that_lies_is_refused(tmp_path, lie):
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_to_safetensors_is_an_error_of_ours_or_leaves_the_weights(tmp_path, data):
     content = bytearray(safetensors_bytes({"w": np.arange(6, dtype="float32").reshape(2, 3), "b": np.zeros(2)}))
     position = data.draw(st.integers(0, len(content) - 1))

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from conftest import real_file
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -230,7 +230,6 @@ def test_tables_that_make_no_sense_name_the_line(tmp_path, text, message):
 
 
 @given(st.binary(max_size=120) | st.text(alphabet="0123456789\t ,\nab./\"'", max_size=120).map(str.encode))
-@settings(deadline=None)
 def test_no_list_gives_another_error(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp() / "any"
     folder.mkdir(exist_ok=True)
@@ -321,7 +320,6 @@ def test_every_pair_once():
 
 
 @given(st.integers(1, 9), st.integers(0, 100))
-@settings(deadline=None)
 def test_an_open_set_has_strangers_and_one_picture_of_each_friend(num_gallery, seed):
     labels = np.repeat(np.arange(12), [1, 1, *[4] * 10])
     gallery, probes = open_set_split(labels, num_gallery, np.random.default_rng(seed))

@@ -296,7 +296,7 @@ def test_lengths_beyond_the_samples_are_the_samples():
     transform=st.sampled_from(["fft", "matrix"]),
     num_samples=st.integers(0, 60),
 )
-@settings(max_examples=60 if keras.backend.backend() != "jax" else 10, deadline=None)  # JAX compiles every shape
+@settings(max_examples=60 if keras.backend.backend() != "jax" else 10)  # JAX compiles every shape
 def test_the_number_of_frames_is_known_before(length, step, longer, framing, transform, num_samples):
     front_end = Spectrum(8000, length, step, fft_length=length + longer, framing=framing, transform=transform)
     expected = len(reference.frames_of(np.zeros(num_samples), length, step, framing, length + longer))
@@ -315,7 +315,7 @@ def test_the_number_of_frames_is_known_before(length, step, longer, framing, tra
 
 
 @given(frames=st.integers(1, 40), name=st.sampled_from(list(PRESETS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_fewer_samples_give_fewer_frames(frames, name):
     front_end = PRESETS[name]()
     fewest = front_end.samples_for(frames)

@@ -303,7 +303,7 @@ def test_checkpoints_without_weights_are_refused(torch, tmp_path, thing):
 
 @pytest.mark.parametrize("new_format", [True, False])
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_is_an_error_of_ours_or_leaves_the_weights(small_checkpoints, tmp_path, new_format, data):
     content = bytearray(small_checkpoints[new_format])
     position = data.draw(st.integers(0, len(content) - 1))

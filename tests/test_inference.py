@@ -1,6 +1,5 @@
 """A model looks at pictures of any size and colour, in order, and one bad file stops nothing."""
 
-import resource
 import subprocess
 import sys
 import threading
@@ -20,7 +19,6 @@ from lightcnn import inference as inference_room
 from lightcnn.errors import (
     DataError,
     ExportError,
-    LightCNNError,
     MissingDependencyError,
     ModelFileError,
     RunError,
@@ -443,19 +441,6 @@ def test_two_processes_that_export_a_run_at_once_leave_one_whole_file(grey, grey
     assert {path.name for path in run.folder.iterdir()} == {"best.keras", "model.onnx", "recipe.json"}
 
 
-@pytest.mark.slow
-def test_one_picture_takes_less_than_a_second(grey_model, pictures, tmp_path):
-    run = run_with(grey_model, tmp_path / "run")
-    Predictor.load(run.folder)
-    command, seconds = [sys.executable, "-m", "lightcnn", "predict", str(run.folder), str(pictures[0])], []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 1  # of the processor: what else runs on the machine does not count
-
-
 def test_a_picture_that_cannot_be_decoded_at_all_stops_the_threads(grey, pictures, monkeypatch):
     def decode(path, *args):
         raise MemoryError("too little")
@@ -560,14 +545,11 @@ def test_metadata_without_labels_are_an_error_of_ours(tmp_path, content):
 
 
 def test_labels_alone_are_enough_as_the_message_says(tmp_path, pictures):
-    """`read_metadata` tells the user to save `{"labels": [...]}`: pictures then work, or the error is ours."""
+    """`read_metadata` tells the user to save `{"labels": [...]}`."""
     save_model(lcnn((28, 28, 1), 2), tmp_path / "model.keras", {"labels": ["a", "b"]})
     predictor = Predictor.load(tmp_path / "model.keras")
     assert predictor.predict_arrays(np.zeros((1, 28, 28, 1))).shape == (1, 2)
-    try:
-        assert next(predictor.predict(pictures[:1]))["label"] in ("a", "b")
-    except LightCNNError as error:
-        assert "input" in str(error)
+    assert next(predictor.predict(pictures[:1]))["label"] in ("a", "b")
 
 
 def test_a_large_but_allowed_picture_is_looked_at_without_a_warning(tmp_path):

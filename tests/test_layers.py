@@ -100,7 +100,7 @@ def test_residual_mfm_block_keeps_the_contract(tmp_path, init_kwargs):
 
 @pytest.mark.parametrize("num_groups", [2, 3])
 @given(inputs=INPUTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_max_feature_map_ranks_the_groups(num_groups, inputs):
     outputs = ops.convert_to_numpy(MaxFeatureMap(num_groups)(inputs))
     assert outputs.dtype == np.float32

@@ -345,7 +345,7 @@ def test_an_array_that_claims_petabytes_is_refused(tmp_path):
         read_npz(tmp_path / "a.npz", ("x",))
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=8))
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_damage_to_an_npz_gives_another_error(tmp_path, compressed, changes):

@@ -14,7 +14,7 @@ from conftest import begin, environment_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightcnn.errors import LightCNNError, RecipeError, RunError, StorageError
+from lightcnn.errors import RecipeError, RunError, StorageError
 from lightcnn.files import write_json
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, compare, default_run_folder, parse_settings
@@ -567,14 +567,16 @@ def test_an_unfinished_run_is_not_compared(tmp_path):
 
 def test_a_run_that_was_killed_before_it_was_measured_is_not_compared(tmp_path):
     run = begin(tmp_path, recipe())
+    run.write_environment(environment_of())
     run.write_metrics({"train_seconds": 1.0, "parameters": 7})  # as training leaves it before the evaluation
-    with pytest.raises(RunError, match="not finished"):
+    with pytest.raises(RunError, match=r"not finished, or its metrics.json is damaged: it lacks 'validation'"):
         compare([run])
 
 
 @pytest.mark.parametrize("content", ["{}", '{"train_seconds": 1.0}', '{"validation": 3}'])
 def test_damaged_metrics_are_an_error_of_ours(tmp_path, content):
     run = begin(tmp_path, recipe())
+    run.write_environment(environment_of())
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(LightCNNError):
+    with pytest.raises(RunError, match=r"or its metrics.json is damaged: it lacks"):
         compare([run])

@@ -119,7 +119,10 @@ for streams in (1, 2):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tie threads to processors")
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "keras"])
 def test_a_runtime_keeps_to_the_processors_that_it_was_given(artifacts, form):
-    for processor in sorted(os.sched_getaffinity(0)):
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        pytest.skip("a thread has no other processor to go to")
+    for processor in (processors[0], processors[-1]):
         command = [sys.executable, "-c", PROCESSORS_OF_THREADS, str(artifacts(form)), str(processor)]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert printed.split() == [str(processor)] * 2

@@ -17,7 +17,7 @@ from lightcnn.schedules import OneCycle
     initial_fraction=st.floats(0.0, 1.0),
     step=st.integers(0, 12_000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_cycle_is_a_line_up_and_a_line_down(peak, num_steps, warmup_fraction, initial_fraction, step):
     schedule = OneCycle(peak, num_steps, warmup_fraction, initial_fraction)
     corners = [0, warmup_fraction * num_steps, num_steps]

@@ -186,12 +186,10 @@ def test_any_scores_give_numbers_or_an_error_of_ours(tmp_path_factory, rows, dat
     assert 0 <= figures["eer"] <= 1
 
 
-def test_no_keras_and_well_under_a_second(real):
+def test_no_keras_is_needed(real):
     code = (
-        "import sys, time\nfrom lightcnn.scoring import score\nstart = time.process_time()\n"
-        f"score(*{[str(path) for path in real]!r})\nprint(time.process_time() - start, 'keras' in sys.modules)"
+        "import sys\nfrom lightcnn.scoring import score\n"
+        f"score(*{[str(path) for path in real]!r})\nprint('keras' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    seconds, keras = result.stdout.split()
-    assert keras == "False"
-    assert float(seconds) < 2.5  # processor time, for three files and SciPy's import; about 0.9 on one core here
+    assert result.stdout.split() == ["False"]

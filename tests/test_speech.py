@@ -544,7 +544,7 @@ WORDS = st.sampled_from(
 SPACES = st.sampled_from([b" ", b"\n", b"\r\n", b"\t", b"\0", b"\xff", b"|", b"../", b"{utterance}"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     corpus=st.sampled_from(sorted(NAMES)),
     content=st.one_of(st.binary(max_size=200), st.lists(st.one_of(WORDS, SPACES), max_size=40).map(b"".join)),

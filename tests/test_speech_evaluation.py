@@ -325,7 +325,7 @@ def test_calibration_needs_both_classes_and_different_scores():
     assert -1 <= found["threshold"] <= 2
 
 
-def test_one_class_on_validation_leaves_the_model_uncalibrated(run, corpus, tmp_path):
+def test_a_test_split_of_one_class_has_no_error_rate(run, corpus, tmp_path):
     table = write_csv(tmp_path / "own", corpus)
     rows = [line for line in table.read_text().splitlines() if "spoof" not in line]
     table.write_text("\n".join(rows) + "\n")

@@ -351,7 +351,7 @@ def expected_windows(samples, step, window=8, rate=10):
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(chunks=st.lists(st.integers(0, 40), max_size=12), step=st.integers(1, 8), twice=st.booleans())
 def test_a_stream_gives_the_windows_of_the_whole_whatever_the_chunks(chunks, step, twice):
     samples = np.random.default_rng(0).integers(-50, 50, sum(chunks)).astype(np.float32)

@@ -329,6 +329,22 @@ def test_validation_takes_the_beginnings(ramps, tmp_path):
     assert labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("model", ["lcnn_attention", "lcnn_fixed"])
+def test_masks_are_for_training_and_leave_no_trace(ramps, model):
+    networks, _ = speech.build_networks(own(model=model, max_masked_frames=20, max_masked_bins=10), ramps)
+    networks.saved.set_weights(networks.trained.get_weights())
+    (samples, lengths), _ = batch(own(), ramps)
+    inputs = (samples, lengths) if len(networks.trained.inputs) == 2 else samples
+    still, masked = (
+        keras.ops.convert_to_numpy(networks.trained(inputs, training=training)) for training in (False, True)
+    )
+    plain, _ = speech.build_networks(own(model=model), ramps)
+    plain.trained.set_weights(networks.saved.get_weights())
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(plain.trained(inputs, training=False)), still, atol=1e-5)
+    assert np.abs(masked - still).max() > 1e-3
+    assert not any("mask" in variable.path for variable in networks.saved.variables)
+
+
 @pytest.mark.parametrize("key", ["room", "noise", "convolutive", "impulsive", "stationary", "max_gain_db", "codec"])
 def test_every_augmentation_reaches_the_batch(ramps, key):
     (plain, _), _ = batch(own(), ramps)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -22,7 +23,7 @@ import pytest
 from conftest import begin
 
 from lightcnn import files, training
-from lightcnn.datasets import Split, load_images
+from lightcnn.datasets import ImageDataset, Split, load_images
 from lightcnn.errors import (
     DataError,
     DivergedError,
@@ -653,6 +654,40 @@ def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist, smoothing
     assert float(keras.ops.convert_to_numpy(loss)) == pytest.approx(entropy, rel=1e-5)
     assert targets.dtype == np.float32
     assert [note.partition(":")[0] for note in notes] == [f"Taught by {whole.folder}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_shift", 3), ("max_rotation_degrees", 20.0), ("max_zoom", 0.3), ("flip", True), ("cutout", 8)],
+)
+def test_every_augmentation_reaches_the_batch(data, key, value):
+    def batch(**values):
+        still = {"max_shift": 0, "max_rotation_degrees": 0.0, "max_zoom": 0.0, "flip": False, "cutout": 0}
+        own = recipe(**{**still, **values})
+        return training.images.training_batch(own, loaded, positions, np.random.default_rng(5))[0]
+
+    loaded, positions = load_images("arrays", data, seed=1), np.arange(32)
+    plain, changed, again = batch(), batch(**{key: value}), batch(**{key: value})
+    np.testing.assert_array_equal(plain, loaded.train.take(positions))
+    assert changed.shape == plain.shape
+    assert (changed != plain).any(axis=(1, 2, 3)).mean() > 0.3  # a mirror changes half of the pictures
+    np.testing.assert_array_equal(changed, again)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_pictures_are_scaled_by_the_mean_and_deviation_of_the_training_split(dtype):
+    pictures = np.random.default_rng(0).integers(0, 200, (2500, 16, 17, 3)).astype(dtype)
+    pictures[..., 1] //= 3
+    pictures[..., 2] = 77  # a channel without a deviation is centred alone
+    labels = np.arange(2500) % 2
+    split = Split(pictures, labels[:2100], np.arange(2500)[::-1][:2100], [str(row) for row in range(2500)])
+    loaded = ImageDataset("mine", ("a", "b"), split, None, None, Path("/data"), "0" * 64)
+    scale, offset = training.images.build_networks(recipe(normalization="standard"), loaded)[0].preprocessing
+    channels = pictures[split.rows].astype(np.float64).reshape(-1, 3)
+    np.testing.assert_allclose(scale, 1 / np.where(channels.std(axis=0) > 0, channels.std(axis=0), 1), rtol=1e-9)
+    np.testing.assert_allclose(-np.array(offset) / scale, channels.mean(axis=0), rtol=1e-9)
+    unit = training.images.build_networks(recipe(normalization="unit"), loaded)[0].preprocessing
+    assert unit == [1 / 255 if dtype == np.uint8 else 1.0, 0.0]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

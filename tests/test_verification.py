@@ -1,13 +1,12 @@
 """Verification and identification against slow statements, scikit-learn, cases by hand, and real faces."""
 
 import math
-import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from conftest import real_file
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 from sklearn.metrics.pairwise import cosine_similarity as sklearn_cosine
@@ -128,7 +127,6 @@ def best_by_hand(pairs):
 
 
 @given(PAIRS)
-@settings(deadline=None)
 def test_the_threshold_has_the_highest_accuracy_and_is_in_the_middle(pairs):
     scores, same = zip(*pairs, strict=True)
     accuracy, threshold = accuracy_threshold(scores, same)
@@ -229,7 +227,6 @@ def tar_by_hand(genuine, impostor, far):
 
 
 @given(SCORES, SCORES, st.integers(0, 13))
-@settings(deadline=None)
 def test_tar_at_far_is_the_best_of_all_allowed_thresholds(genuine, impostor, allowed):
     far = Fraction(min(allowed, len(impostor) - 1), len(impostor))
     rate, threshold = tar_at_far(genuine, impostor, float(far))
@@ -339,7 +336,6 @@ def rank_by_hand(row, gallery, person):
 
 
 @given(identification_cases(), st.integers(1, 3), st.integers(0, 3))
-@settings(deadline=None)
 def test_open_set_is_the_best_of_all_allowed_thresholds(case, rank, allowed):
     table, gallery, probes = case
     known = [person in gallery for person in probes]
@@ -360,7 +356,6 @@ def test_open_set_is_the_best_of_all_allowed_thresholds(case, rank, allowed):
 
 
 @given(identification_cases())
-@settings(deadline=None)
 def test_ranks_are_those_of_sorted_lists(case):
     table, gallery, probes = case
     rows = [(row, person) for row, person in zip(table, probes, strict=True) if person in gallery]
@@ -461,15 +456,9 @@ def test_searches_that_cannot_be_are_named(gallery, queries, k, message):
         search(gallery, queries, k)
 
 
-def test_a_hundred_thousand_faces_are_searched_in_a_hundredth_of_a_second():
+def test_a_hundred_thousand_faces_are_searched():
     gallery = np.random.default_rng(0).standard_normal((100_000, 256), np.float32)
-    seconds = []
-    for row in range(5):  # the best of five: other work on the machine does not count
-        start = time.perf_counter()
-        found, _ = search(gallery, gallery[row : row + 1] * 10, k=5)
-        seconds.append(time.perf_counter() - start)
-        assert found[0, 0] == row
-    assert min(seconds) < 0.1  # ten times what is measured
+    assert search(gallery, gallery[:5] * 10, k=5)[0][:, 0].tolist() == list(range(5))
 
 
 # --------------------------------------------------------------------------------------------------------- together
@@ -480,13 +469,11 @@ def test_errors_of_data_are_shown_without_a_traceback():
         tar_at_far([1.0], [0.0], 0.1)
 
 
-def test_lfw_in_size_takes_a_moment():
+def test_the_accuracy_of_two_normal_distributions():
     generator = np.random.default_rng(0)
     same = np.tile(np.repeat([True, False], 300), 10)
     scores = generator.normal(size=6000) + 3 * same
-    start = time.process_time()
     result = verification_accuracy(scores, same)
-    assert time.process_time() - start < 0.5
     # Two normal distributions of deviation 1, 3 apart: the best accuracy is that of 1.5 deviations, 93.32 %.
     assert result.mean == pytest.approx(0.9332, abs=4 * 0.0033)
     assert 0.001 < result.standard_error < 0.01

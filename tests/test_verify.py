@@ -74,6 +74,15 @@ def cosine(one, other):
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
+def shifted(number):
+    """Landmarks of its own for each picture, so that those of another give another embedding."""
+    return [(x + 3 * number, y - 2 * number) for x, y in POINTS]
+
+
+def landmark_row(name, points):
+    return ",".join([name, *(f"{value}" for point in points for value in point)])
+
+
 def embeddings_of(predictor, files, flip=False):
     return {row["file"]: row["embedding"] for row in predictor.predict(files, flip=flip)}
 
@@ -287,7 +296,8 @@ def test_landmarks_are_looked_up_for_pairs(call, model, predictor, tmp_path):
     for number in (1, 2, 3):
         save(tmp_path / f"{number}.png", noise(number, 120, 100))
     (tmp_path / "pairs.csv").write_text("1.png,2.png,1\n1.png,3.png,0\n")
-    rows = [f"{number}.png,{','.join(f'{value}' for point in POINTS for value in point)}" for number in (1, 2, 3)]
+    points = {number: shifted(number) for number in (1, 2, 3)}
+    rows = [landmark_row(f"{number}.png", points[number]) for number in (1, 2, 3)]
     (tmp_path / "points.csv").write_text("\n".join(rows))
     options = (
         "--pairs",
@@ -300,7 +310,8 @@ def test_landmarks_are_looked_up_for_pairs(call, model, predictor, tmp_path):
     result = call("verify", model, *options)
     assert result.code == 0
     assert "Converted 3 files: 100x120 grey -> 32x32 grey, aligned" in result.err
-    aligned = [row["embedding"] for row in predictor.predict([tmp_path / f"{n}.png" for n in (1, 2, 3)], [POINTS] * 3)]
+    files = [tmp_path / f"{number}.png" for number in points]
+    aligned = [row["embedding"] for row in predictor.predict(files, list(points.values()))]
     scores = [float(row["score (higher = more alike)"]) for row in rows_of(tmp_path / "s.csv")]
     expected = [cosine(aligned[0], aligned[1]), cosine(aligned[0], aligned[2])]
     assert scores == pytest.approx(expected, abs=TOLERANCE)
@@ -313,22 +324,24 @@ def test_landmarks_are_looked_up_for_pairs(call, model, predictor, tmp_path):
 
 def test_pairs_know_the_folder_of_their_names(predictor, tmp_path):
     (tmp_path / "lfw").mkdir()
-    rows = []
-    for name in ("a/1.png", "b/1.png", "b/2.png"):
+    points = {name: shifted(number) for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png"))}
+    for number, name in enumerate(points):
         (tmp_path / "lfw" / name).parent.mkdir(exist_ok=True)
-        save(tmp_path / "lfw" / name, noise(len(rows), 120, 100))
-        rows.append(",".join([name, *(f"{value}" for point in POINTS for value in point)]))
+        save(tmp_path / "lfw" / name, noise(number, 120, 100))
     (tmp_path / "pairs.csv").write_text("b/1.png,b/2.png,1\na/1.png,b/1.png,0\n")
-    (tmp_path / "points.csv").write_text("\n".join(rows))
+    (tmp_path / "points.csv").write_text("\n".join(landmark_row(name, points[name]) for name in points))
     pairs = read_pairs(tmp_path / "pairs.csv", tmp_path / "lfw")
-    assert score_pairs(predictor, pairs, landmarks=tmp_path / "points.csv").shape == (2,)
+    files = [tmp_path / "lfw" / name for name in points]
+    a1, b1, b2 = (row["embedding"] for row in predictor.predict(files, list(points.values())))
+    scores = score_pairs(predictor, pairs, landmarks=tmp_path / "points.csv")
+    assert scores == pytest.approx([cosine(b1, b2), cosine(a1, b1)], abs=TOLERANCE)
 
 
 def test_a_picture_without_landmarks_stops_no_other(call, model, predictor, tmp_path):
-    for name in ("a", "b", "c"):
-        save(tmp_path / f"{name}.png", noise(1, 120, 100))
-    points = ",".join(f"{value}" for point in POINTS for value in point)
-    (tmp_path / "points.csv").write_text(f"a.png,{points}\nc.png,{points}\n")
+    for number, name in enumerate(("a", "b", "c")):
+        save(tmp_path / f"{name}.png", noise(number, 120, 100))
+    points = [shifted(1), shifted(2)]
+    (tmp_path / "points.csv").write_text(f"{landmark_row('a.png', points[0])}\n{landmark_row('c.png', points[1])}\n")
     names = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
     result = call("embed", model, *names, "--landmarks", tmp_path / "points.csv", "--output", tmp_path / "g.npz")
     assert result.code == 1
@@ -336,8 +349,8 @@ def test_a_picture_without_landmarks_stops_no_other(call, model, predictor, tmp_
     assert "1 of 3 files could not be embedded" in result.err
     gallery = load_gallery(tmp_path / "g.npz")
     assert gallery.files.tolist() == [str(names[0]), str(names[2])]
-    (expected,) = predictor.predict(names[:1], [POINTS])
-    assert cosine(gallery.embeddings[1], expected["embedding"]) == pytest.approx(1, abs=TOLERANCE)
+    for embedding, row in zip(gallery.embeddings, predictor.predict(names[::2], points), strict=True):
+        assert cosine(embedding, row["embedding"]) == pytest.approx(1, abs=TOLERANCE)
 
 
 def test_missing_and_damaged_files_are_all_listed(call, model, people, tmp_path):
@@ -484,11 +497,10 @@ def clusters(people=40, pictures=6, spread=0.1, seed=0):
 
 
 def test_people_who_lie_apart_are_all_found():
-    figures = open_set_figures(*clusters())
-    assert (figures["pictures"], figures["identities"], figures["repeats"]) == (240, 40, 10)
+    figures = open_set_figures(*clusters(people=50))  # a false alarm in a hundred needs 100 probes of strangers
+    assert (figures["pictures"], figures["identities"], figures["repeats"]) == (300, 50, 10)
     for key in ("rank_1", "dir_at_far", "vr_at_far"):
-        assert figures[key] is None or figures[key] == {"mean": 1.0, "std": 0.0, "mean_minus_std": 1.0}
-    assert figures["rank_1"] and figures["vr_at_far"]
+        assert figures[key] == {"mean": 1.0, "std": 0.0, "mean_minus_std": 1.0}
 
 
 def test_people_who_do_not_are_found_by_chance():
@@ -616,7 +628,7 @@ def test_an_interrupted_embed_leaves_the_old_file(call, model, people, tmp_path,
 def test_embed_with_landmarks_relative_to_its_folder(call, model, predictor, tmp_path):
     photo = save(tmp_path / "faces" / "ann" / "1.png", noise(1, 120, 100))
     save(tmp_path / "faces" / "bob" / "1.png", noise(2, 120, 100))
-    (tmp_path / "points.json").write_text(json.dumps({"ann/1.png": POINTS, "bob/1.png": POINTS}))
+    (tmp_path / "points.json").write_text(json.dumps({"bob/1.png": shifted(5), "ann/1.png": POINTS}))
     options = ("--landmarks", tmp_path / "points.json", "--output", tmp_path / "g.npz")
     assert call("embed", model, tmp_path / "faces", *options).code == 0
     (row,) = predictor.predict([photo], [POINTS])
@@ -707,7 +719,7 @@ def test_what_is_no_gallery_is_refused(tmp_path):
         load_gallery(tmp_path / "z.npz")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 12), st.integers(1, 6))
 def test_people_are_ranked_by_their_best_picture(seed, pictures, names, top):
     generator = np.random.default_rng(seed)

@@ -79,7 +79,7 @@ def _figures(run: Run) -> dict[str, float]:
         if not figures:
             raise KeyError("validation")
         return {**figures, "train_seconds": metrics["train_seconds"], "parameters": metrics["parameters"]}
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise RunError(
             f"{run.folder} is not finished, or its metrics.json is damaged: it lacks {error}. Go on with it: --resume."
         ) from error
