@@ -24,6 +24,7 @@ ON_EVERY_BACKEND = [
     "test_layers.py", "test_schedules.py", "test_models.py", "test_saving.py", "test_article.py",
     "test_masking.py", "test_pooling.py", "test_heads.py", "test_losses.py", "test_speech_models.py",
     "test_frontends.py", "test_spectra.py", "test_filter_banks.py", "test_cepstra.py", "test_constant_q.py",
+    "test_optimizers.py", "test_normalization.py", "test_fitting.py",
 ]  # fmt: skip
 
 # Pretends that only some backends are installed, which `import lightcnn` asks `find_spec` about.

@@ -204,6 +204,13 @@ def test_decisions_that_were_changed_are_refused(finished, noisy):
         (folder / "bootstrap.json").write_bytes(summary)
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 3}', '{"settings": {}, "decisions": 3}'])
+def test_a_damaged_summary_is_named(tmp_path, content):
+    (tmp_path / "bootstrap.json").write_text(content)
+    with pytest.raises(RunError, match=r"bootstrap\.json is damaged: .*--overwrite"):
+        bootstrapping._resumed(tmp_path, {"threshold": 0.7})
+
+
 @pytest.mark.parametrize("change", [lambda text: text[:-1], lambda text: text.replace("keep", "drop", 1), None])
 def test_decisions_are_read_if_they_are_whole(tmp_path, change):
     path = tmp_path / "decisions-1.csv"

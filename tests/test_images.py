@@ -312,6 +312,21 @@ def test_two_validation_folders_are_one_too_many(tmp_path):
         load_images("images", tmp_path, image_size=6)
 
 
+def test_an_unknown_folder_beside_train_is_named(tmp_path):
+    save_classes(tmp_path / "train", cat=3, dog=3)
+    save_classes(tmp_path / "tests", cat=3, dog=3)
+    with pytest.raises(DataError, match=r"a folder 'tests' beside train\. Did you mean .*test.* Expected train, "):
+        load_images("images", tmp_path, image_size=6)
+
+
+def test_a_split_without_a_picture_is_named(tmp_path):
+    save_classes(tmp_path / "train", cat=3, dog=3)
+    (tmp_path / "test" / "cat").mkdir(parents=True)
+    (tmp_path / "test" / "cat" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="test holds no readable picture"):
+        load_images("images", tmp_path, image_size=6, skip_bad_files=True)
+
+
 def test_what_has_no_folder_is_held_out_of_train(tmp_path):
     save_classes(tmp_path / "train", cat=10, dog=10)
     save_classes(tmp_path / "test", cat=2, dog=1)

@@ -559,6 +559,23 @@ def test_a_mean_is_over_the_seeds_that_are_named_or_absent(tmp_path):
     assert "test_accuracy" not in compare([with_test, without])[0]
 
 
+def test_a_run_needs_a_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunError, match=r"run is a file\. A run needs a folder"):
+        begin(tmp_path / "run", recipe())
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking"), [({"backend": None}, "backend"), ({"data": {"name": "mine"}}, "data.data_dir, data.digest")]
+)
+def test_an_environment_that_lacks_something_is_damaged(tmp_path, changes, lacking):
+    run = begin(tmp_path, recipe())
+    content = environment_of() | changes
+    (tmp_path / "environment.json").write_text(json.dumps({key: value for key, value in content.items() if value}))
+    with pytest.raises(RunError, match=rf"environment\.json is damaged: it lacks .*{lacking}"):
+        compare([run])
+
+
 def test_an_unfinished_run_is_not_compared(tmp_path):
     done, begun = finished(tmp_path / "a", test=0.5), begin(tmp_path / "b", recipe())
     with pytest.raises(RunError, match=r"b has no environment.json: the run is not finished"):

@@ -237,7 +237,7 @@ def _resumed(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
         return {}  # killed in round 0, which they have no effect on
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        before, digests = content["settings"], dict(content.get("decisions", {}))
+        before, digests = dict(content["settings"]), dict(content.get("decisions", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error}. Start again with --overwrite.") from error
     if changed := [key for key in settings if before.get(key) != settings[key]]:
