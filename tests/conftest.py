@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,11 @@ def begin(folder, recipe, *, resume=False, overwrite=False):
         if not resume:
             run.start(recipe)
     return run
+
+
+def now():
+    """Returns the time as `environment.json` has it."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def environment_of(name="mine", **values):

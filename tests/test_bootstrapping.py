@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import begin, environment_of
+from conftest import begin, environment_of, now
 from PIL import Image
 
 from lightcnn import bootstrapping
@@ -624,6 +624,7 @@ def test_the_command_prints_a_table(call, tmp_path, monkeypatch):
         ["arrays", "--rounds", "0"],
         ["arrays", "--agreeing", "relabel"],
         ["arrays", "--resume"],
+        ["arrays", "--set", "seed=1", "--seed", "2"],
         ["arrays", "--run-dir", "x", "--resume", "--overwrite"],
         ["arays"],
         ["asvspoof2019_la"],
@@ -644,8 +645,8 @@ def test_an_interrupted_command_says_how_to_go_on(call, tmp_path, monkeypatch, b
         if begun != "no":
             begin(folder, own)
         if begun in ("trained", "older"):
-            command = command if begun == "trained" else "lightcnn bootstrap arrays"
-            begin(folder / "round-0", own).write_environment(environment_of(command=command))
+            started = {"started": now()} if begun == "trained" else {}
+            begin(folder / "round-0", own).write_environment(environment_of(**started))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bootstrapping, "bootstrap", interrupted)

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import click
 import keras
 import numpy as np
 import pytest
-from conftest import begin, environment_of
+from conftest import begin, environment_of, now
 from PIL import Image
 
 from lightcnn import __version__
+from lightcnn.cli.group import OUTPUT_FILE
 from lightcnn.exporting import export
 from lightcnn.files import file_digest
 from lightcnn.models import lcnn, save_model
@@ -241,7 +244,7 @@ def test_the_seed_and_settings_reach_the_recipe(call, data, tmp_path, monkeypatc
 
 def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
     def interrupted(recipe, folder, *args, command, **kwargs):
-        begin(folder, recipe, overwrite=True).write_environment(environment_of(command=command))
+        begin(folder, recipe, overwrite=True).write_environment(environment_of(started=now()))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lightcnn.training.train", interrupted)
@@ -284,7 +287,7 @@ def test_an_interruption_before_the_first_step_promises_nothing(call, tmp_path, 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    begin(tmp_path / "run", get_recipe("mnist")).write_environment(environment_of(command="lightcnn train another"))
+    begin(tmp_path / "run", get_recipe("mnist")).write_environment(environment_of())
     monkeypatch.setattr("lightcnn.training.train", interrupted)
     result = call("train", "mnist", "--run-dir", tmp_path / "run", "--overwrite")
     assert (result.code, result.err) == (130, "Interrupted. Nothing was begun.\n")
@@ -499,6 +502,19 @@ def test_conversions_are_said_unless_quiet(call, model, tmp_path):
     quiet = call("predict", model, tmp_path / "red.png", "--quiet")
     assert (quiet.code, quiet.err) == (0, "")
     assert quiet.out == said.out
+
+
+def test_output_is_looked_at_where_it_goes(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "here" / "out.csv"
+    link.symlink_to(tmp_path / "there" / "out.csv")
+    # /dev is closed to most, and /dev/stdout leads elsewhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "here")
+    assert OUTPUT_FILE.convert(str(link), None, None) == link
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "there")
+    with pytest.raises(click.BadParameter, match="there is no folder, or not yours"):
+        OUTPUT_FILE.convert(str(link), None, None)
 
 
 def test_output_is_written_whole_or_not_at_all(call, model, pictures, tmp_path, monkeypatch):

@@ -476,6 +476,14 @@ def proof_of(scores, shift, quantize):
     return prove(lambda batch: batch[:, 0] + shift, model, metadata, examples, quantize, Path("model.keras"))
 
 
+def test_faces_without_a_threshold_are_compared_at_one():
+    embeddings = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    model = SimpleNamespace(predict_on_batch=lambda batch: batch)
+    examples = Examples([(embeddings,)], "made-up embeddings")
+    for metadata in ({"task": "face representation"}, {"task": "face representation", "threshold": None}):
+        assert prove(lambda batch: batch, model, metadata, examples, None, Path("model.keras")).agreement == 1
+
+
 def test_decisions_that_are_close_may_go_either_way():
     figures = proof_of([-1.0] * 50 + [-0.04] * 20 + [1.0] * 50, 0.05, "int8")
     assert figures.agreement == 1

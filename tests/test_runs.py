@@ -18,6 +18,7 @@ from lightcnn.errors import RecipeError, RunError, StorageError
 from lightcnn.files import write_json
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, compare, default_run_folder, parse_settings
+from lightcnn.training import train
 
 KINDS = get_type_hints(Recipe)
 FOR_PICTURES = {key.name for key in dataclasses.fields(Recipe) if IMAGES in key.metadata.get("tasks", (IMAGES,))}
@@ -557,6 +558,18 @@ def test_a_mean_is_over_the_seeds_that_are_named_or_absent(tmp_path):
     with_test, without = finished(tmp_path / "a", test=0.6, seed=1), finished(tmp_path / "b", seed=2)
     assert "test_accuracy" not in compare([without, with_test])[0]
     assert "test_accuracy" not in compare([with_test, without])[0]
+
+
+def test_the_folder_of_all_rounds_of_bootstrapping_is_no_run(tmp_path):
+    own = recipe(precision="float32")
+    begin(tmp_path, own)
+    for number in (0, 2, 10):
+        begin(tmp_path / f"round-{number}", own)
+    with pytest.raises(RunError, match=r"holds the rounds of `lightcnn bootstrap`\. Name one, such as .*round-10\."):
+        Run.open(tmp_path)
+    with pytest.raises(RunError, match="holds the rounds"):
+        train(own, tmp_path, resume=True, quiet=True)
+    assert Run.open(tmp_path / "round-2").recipe == own
 
 
 def test_a_run_needs_a_folder(tmp_path):

@@ -779,6 +779,8 @@ def test_a_picture_is_looked_for_in_a_gallery(call, model, people, tmp_path):
     assert table.out.splitlines()[1].split()[:4] == [str(probe), "1", "cid", "1.0000"]
     assert len(table.out.splitlines()) == 5  # there are four people
     options = ("--threshold", 1.5, "--top", 1, "--quiet")
+    (row,) = json.loads(call("verify", model, "--gallery", gallery, probe, *options, "--format", "json").out)
+    assert [(person["identity"], person["same"]) for person in row["top"]] == [("cid", False)]
     table = call("verify", model, "--gallery", gallery, probe, *options)
     assert table.out.splitlines()[1].split()[:4] == [str(probe), "1", "nobody", "1.0000"]
 

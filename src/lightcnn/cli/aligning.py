@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lightcnn.cli.faces import identity_of, landmark_options, landmark_source, pictures_of, root_of
-from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.group import OUTPUT, common, main
 from lightcnn.cli.tables import print_table
 
 __all__ = ["align"]
@@ -18,7 +18,7 @@ _EYE_ROWS = {"144": 48.0, "128": 40.0}  # the size of the frame in pixels -> the
 
 @main.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--output", type=PATH, required=True, help="The folder to write, new or empty.")
+@click.option("--output", type=OUTPUT, required=True, help="The folder to write, new or empty.")
 @click.option(
     "--size", type=click.Choice(list(_EYE_ROWS)), default="144", show_default=True, help="144 to train on, 128 to use."
 )

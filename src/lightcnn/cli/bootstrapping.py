@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lightcnn.cli.group import PATH, common, main
-from lightcnn.cli.runs import began, resuming
+from lightcnn.cli.runs import began, check_start, resuming, values_of
 from lightcnn.cli.tables import print_table
 
 __all__ = ["bootstrap"]
@@ -33,7 +34,7 @@ _CHOICE = click.Choice(["keep", "drop"])
 @click.option("--resume", is_flag=True, help="Go on in --run-dir; finished rounds are not trained again.")
 @click.option("--overwrite", is_flag=True, help="Delete what is in --run-dir first.")
 @click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
-@click.option("--skip-bad-files", is_flag=True, help="Train without bad files (speech: missing, empty).")
+@click.option("--skip-bad-files", is_flag=True, help="Train without bad files.")
 @common
 def bootstrap(
     recipe: str,
@@ -52,14 +53,10 @@ def bootstrap(
     --threshold replaces it; other examples are dropped.
     """
     from lightcnn.recipes import get_recipe
-    from lightcnn.runs import default_run_folder, parse_settings
+    from lightcnn.runs import default_run_folder
 
-    if resume and options["overwrite"]:
-        raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
-    if resume and run_dir is None:
-        raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
-    values = parse_settings(settings) | ({} if seed is None else {"seed": seed})
-    resolved = get_recipe(recipe, **values)
+    check_start(run_dir, resume, options["overwrite"])
+    resolved = get_recipe(recipe, **values_of(settings, seed))
 
     from lightcnn.backends import import_backend
 
@@ -69,6 +66,7 @@ def bootstrap(
 
     check_recipe(resolved)  # before there is a folder
     folder, command = run_dir or default_run_folder(f"{recipe}-bootstrap"), shlex.join(["lightcnn", *sys.argv[1:]])
+    now = datetime.now().astimezone()
     try:
         rows = bootstrap_recipe(
             resolved,
@@ -81,9 +79,9 @@ def bootstrap(
             **options,
         )
     except KeyboardInterrupt:
-        # Begun, the folder has a recipe and no round of another command.
+        # Begun, the folder has a recipe and no round of an earlier command.
         first = folder / "round-0"
-        begun = resume or ((folder / "recipe.json").exists() and (not first.exists() or began(first, command)))
+        begun = resume or ((folder / "recipe.json").exists() and (not first.exists() or began(first, now)))
         click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
         sys.exit(130)
     figures = [key for key in rows[0] if key.endswith(("_accuracy", "_eer"))]

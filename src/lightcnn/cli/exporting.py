@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lightcnn.cli.group import PATH, common, main
+from lightcnn.cli.group import OUTPUT, PATH, common, main
 from lightcnn.cli.tables import print_table
 
 __all__ = ["export"]
@@ -16,7 +16,7 @@ __all__ = ["export"]
 @click.argument("run", type=PATH)
 @click.option("--format", "form", type=click.Choice(["onnx", "litert", "openvino"]), default="onnx", show_default=True)
 @click.option("--quantize", type=click.Choice(["int8", "float16", "bfloat16"]), help="Fewer bits a number.")
-@click.option("--output", type=PATH, help="The file to write; for OpenVINO a folder.  [default: beside the model]")
+@click.option("--output", type=OUTPUT, help="The file to write; for OpenVINO a folder.  [default: beside the model]")
 @click.option("--data-dir", type=PATH, help="Where the data are.  [default: where they were in training]")
 @common
 def export(run: Path, form: str, quantize: str | None, output: Path | None, data_dir: Path | None, quiet: bool) -> None:

@@ -341,18 +341,17 @@ def _verify_gallery(
         click.echo(f"{file}: {cause}", err=True)
     _tell(bar.tell, asked.changes)
     found = rank_identities(gallery, asked.embeddings, top) if len(asked) else []
-    for person in (person for people in found for person in people):
-        if threshold is not None and person["score"] < threshold:
-            person["identity"] = "nobody"
+    if threshold is not None:  # as for two pictures, and a person may be called "nobody"
+        found = [[{**person, "same": bool(person["score"] >= threshold)} for person in people] for people in found]
     bar.close()
     if form == "json":
         _print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])
     else:
-        rows = [
-            (file, rank, person["identity"] or "-", f"{person['score']:.4f}", person["file"])
-            for file, people in zip(asked.files, found, strict=True)
-            for rank, person in enumerate(people, 1)
-        ]
+        rows = []
+        for file, people in zip(asked.files, found, strict=True):
+            for rank, person in enumerate(people, 1):
+                who = (person["identity"] or "-") if person.get("same", True) else "nobody"
+                rows.append((file, rank, who, f"{person['score']:.4f}", person["file"]))
         print_table(("file", "rank", "identity", "cosine", "most alike picture"), rows)
     if asked.failures:
         click.echo(f"{len(asked.failures)} of {len(images)} files could not be read.", err=True)

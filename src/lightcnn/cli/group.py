@@ -17,27 +17,29 @@ import click
 from lightcnn import __version__
 from lightcnn.errors import LightCNNError, RecipeError
 
-__all__ = ["NAME_LIST", "OUTPUT_FILE", "PATH", "common", "main"]
+__all__ = ["NAME_LIST", "OUTPUT", "OUTPUT_FILE", "PATH", "common", "main"]
 
 PATH = click.Path(path_type=Path)
 # Names of files need not be text; a byte order mark is no part of the first.
 NAME_LIST = click.File(encoding="utf-8-sig", errors="surrogateescape")
 
 
-class _OutputFile(click.Path):
-    """A file to write. What cannot be written is found before the work, not after it."""
+class _Output(click.Path):
+    """What is written. What cannot be written is found before the work, not after it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path: Any = super().convert(value, param, ctx)  # a Path, by `path_type`
         if path.exists() and not path.is_file():
-            return path  # a device or a pipe
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+            return path  # a device, a pipe or a folder
+        # What a link leads to is written, such as the file behind /dev/stdout.
+        folder = next(parent for parent in Path(os.path.realpath(path)).parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             self.fail(f"{path} cannot be written: {folder} is no folder, or not yours to write in.", param, ctx)
         return path
 
 
-OUTPUT_FILE = _OutputFile(dir_okay=False, writable=True, path_type=Path)
+OUTPUT = _Output(writable=True, path_type=Path)
+OUTPUT_FILE = _Output(dir_okay=False, writable=True, path_type=Path)
 
 
 class _Commands(click.Group):
@@ -60,9 +62,6 @@ class _Commands(click.Group):
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
-        except BrokenPipeError:  # the reader of our output went away: `lightcnn predict ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
         except Exception as error:
             sys.exit(_failed(error))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import click
 from lightcnn.cli.group import OUTPUT_FILE, PATH, common, main
 from lightcnn.cli.tables import print_table
 
-__all__ = ["began", "compare", "evaluate", "resuming", "train"]
+__all__ = ["began", "check_start", "compare", "evaluate", "resuming", "train", "values_of"]
 
 
 @main.command()
 @click.argument("recipe")
-@click.option("--data-dir", type=PATH, help="Folder (or .npz file) with the data.")
+@click.option("--data-dir", type=PATH, help="Folder, file or list with the data.")
 @click.option("--run-dir", type=PATH, help="Folder for the run.  [default: runs/RECIPE/TIME]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
 @click.option("--seed", type=int, help="Seed of everything random.")
@@ -46,19 +47,14 @@ def train(
     RECIPE is one of those that `lightcnn info` lists.
     """
     from lightcnn.recipes import get_recipe
-    from lightcnn.runs import Run, default_run_folder, parse_settings
+    from lightcnn.runs import Run, default_run_folder
 
-    if resume and overwrite:
-        raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
-    if resume and run_dir is None:
-        raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
+    check_start(run_dir, resume, overwrite)
     if seed is not None and seeds is not None:
         raise click.UsageError("--seed and --seeds exclude each other.")
-    values = parse_settings(settings)
-    if "seed" in values and not (seed is None and seeds is None):
-        raise click.UsageError("--set seed=... and --seed or --seeds exclude each other.")
-    if seed is not None:
-        values["seed"] = seed
+    values = values_of(settings, seed)
+    if "seed" in values and seeds is not None:
+        raise click.UsageError("--set seed=... and --seeds exclude each other.")
     several = [] if seeds is None else _parse_seeds(seeds)
     first = get_recipe(recipe, **values)
     recipes = [replace(first, seed=one) for one in several] or [first]
@@ -70,6 +66,7 @@ def train(
 
     folder, command = run_dir or default_run_folder(recipe), shlex.join(["lightcnn", *sys.argv[1:]])
     runs: list[Run] = []
+    now = datetime.now().astimezone()
     folders = [folder / f"seed-{one}" for one in several] or [folder]
     if several and not resume:
         for own_folder, resolved in zip(folders, recipes, strict=True):
@@ -90,7 +87,7 @@ def train(
                 command=command,
             )
         except KeyboardInterrupt:
-            begun = resume or bool(runs) or began(own_folder, command)
+            begun = resume or bool(runs) or began(own_folder, now)
             click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
             sys.exit(130)
         runs.append(run)
@@ -98,14 +95,32 @@ def train(
         _print_comparison(runs)
 
 
-def began(folder: Path, command: str) -> bool:
-    """Tells whether this command got as far as training; before that, an older run may stand in the folder."""
+def check_start(run_dir: Path | None, resume: bool, overwrite: bool) -> None:
+    """Raises `UsageError` for options of a training's folder that exclude each other."""
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run and --overwrite deletes it: choose one.")
+    if resume and run_dir is None:
+        raise click.UsageError("--resume needs --run-dir: the folder of the run to go on with.")
+
+
+def values_of(settings: tuple[str, ...], seed: int | None) -> dict[str, Any]:
+    """Returns what `--set` and `--seed` change of a recipe."""
+    from lightcnn.runs import parse_settings
+
+    values = parse_settings(settings)
+    if "seed" in values and seed is not None:
+        raise click.UsageError("--set seed=... and --seed exclude each other.")
+    return values if seed is None else values | {"seed": seed}
+
+
+def began(folder: Path, since: datetime) -> bool:
+    """Tells whether a training began in a folder since then; before, an older one may stand there."""
     from lightcnn.errors import RunError
     from lightcnn.runs import Run
 
     try:
-        return bool(Run(folder).environment["command"] == command)
-    except (RunError, KeyError):
+        return datetime.fromisoformat(Run(folder).environment["started"]) >= since.replace(microsecond=0)
+    except (RunError, KeyError, TypeError, ValueError):
         return False
 
 

@@ -202,9 +202,6 @@ class Value:
     def __gt__(self, other: Any) -> Value:
         return self._binary("Greater", other, "bool")
 
-    def __ge__(self, other: Any) -> Value:
-        return self._binary("GreaterOrEqual", other, "bool")
-
     def maximum(self, other: Any) -> Value:
         """Returns the larger of two values."""
         return self._binary("Max", other)

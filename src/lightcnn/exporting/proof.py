@@ -114,7 +114,7 @@ def _decided(outputs: NDArray[Any], metadata: dict[str, Any]) -> tuple[NDArray[A
     if task == FACES:
         directions = outputs / np.maximum(np.linalg.norm(outputs, axis=1, keepdims=True), 1e-12)
         cosines = (directions @ directions.T)[np.triu_indices(len(outputs), 1)]
-        threshold = metadata.get("threshold", 0.5)
+        threshold = 0.5 if metadata.get("threshold") is None else metadata["threshold"]
         return cosines >= threshold, np.abs(cosines - threshold) * np.abs(outputs).max()
     ranked = np.sort(outputs.reshape(len(outputs), -1), axis=1)
     gaps = ranked[:, -1] - ranked[:, -2] if ranked.shape[1] > 1 else np.full(len(ranked), np.inf)

@@ -76,6 +76,8 @@ def train(
     folder = run_dir or default_run_folder(recipe.name)
     with ProgressBar(quiet) as bar, Run.claim(folder, recipe, resume=resume, overwrite=overwrite) as run:
         bar.say(str(run.folder))
+        if resume:
+            Run.open(run.folder)  # which the folder of all rounds of bootstrapping is not
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
         _tell_of_data(data, bar)
         first = _first_environment(run, data) if resume else None
