@@ -55,6 +55,14 @@ def test_numeric_arrays_of_every_protocol_are_read(protocol, array):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("arguments", [((1,), "O", b"A" * 8), ((4096,), "u1", b"x", -65536), ((1,), "u1")])
+def test_an_array_is_not_made_by_a_call(protocol, arguments):
+    """NumPy would follow the bytes as addresses, or read before them."""
+    with pytest.raises(DataError, match="pickle"):
+        read_pickled_arrays(pickle.dumps(Call(np.ndarray, *arguments), protocol))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_plain_containers_of_every_protocol_are_read(protocol):
     content = {
         "labels": [1, 2, 300],

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lightcnn.datasets import CORPORA, audio_clips, check, find_corpora, load_speech
 from lightcnn.datasets.speech.loading import read_corpus
+from lightcnn.datasets.speech.unlisted import audio_below
 from lightcnn.errors import BadFilesError, DataError, LightCNNError
 
 # name -> {file of a list: its lines}, {recording: split, label, attack, speaker, condition}
@@ -673,5 +674,18 @@ def test_clips_are_pieces_of_the_files_of_a_folder(tmp_path):
     responses = audio_clips(tmp_path, 16000, crop="first", pad="zero")(np.random.default_rng(0), 50, 1000)
     assert np.unique(responses[:, 0]) == pytest.approx([-0.5, 0.1], abs=1e-4)
     assert not responses[responses[:, 0] < 0, 400:].any()
+    (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no audio file"):
         audio_clips(tmp_path / "none", 16000)
+    with pytest.raises(DataError, match="nowhere could not be read: No such file"):
+        audio_clips(tmp_path / "nowhere", 16000)
+
+
+def test_recordings_are_found_through_links(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(3000, 0.25), 16000)
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere").mkdir()
+    soundfile.write(tmp_path / "elsewhere" / "b.wav", np.full(3000, 0.5), 16000)
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in audio_below(tmp_path))
+    assert files == ["a.wav", "elsewhere/b.wav", "linked/b.wav"]

@@ -55,7 +55,7 @@ def _frombuffer(buffer: Any, dtype: _DType, shape: tuple[int, ...], order: Any) 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
+    ("numpy", "ndarray"): None,  # is named only; called, it would take bytes for the addresses of objects
     ("numpy", "dtype"): _DType,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
     ("numpy._core.numeric", "_frombuffer"): _frombuffer,

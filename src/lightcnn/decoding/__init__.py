@@ -1,7 +1,7 @@
 """One picture or audio file -> one array, safely."""
 
 from lightcnn.decoding.audio import AUDIO_SUFFIXES, AudioInfo, audio_blocks, audio_info, decode_audio, fit_length
-from lightcnn.decoding.folders import list_files
+from lightcnn.decoding.folders import files_below, list_files
 from lightcnn.decoding.images import (
     PICTURE_SUFFIXES,
     Picture,
@@ -24,6 +24,7 @@ __all__ = [
     "decode_audio",
     "decode_picture",
     "find_pictures",
+    "files_below",
     "fit_length",
     "fitted_picture",
     "ignore_picture_warnings",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightcnn.errors import DataError
 
-__all__ = ["list_files"]
+__all__ = ["files_below", "list_files"]
 
 
 def list_files(folder: Path, suffixes: Sequence[str], kind: str) -> tuple[list[Path], list[Path]]:
@@ -21,14 +21,14 @@ def list_files(folder: Path, suffixes: Sequence[str], kind: str) -> tuple[list[P
     """
     found: list[Path] = []
     others: list[Path] = []
-    for path in sorted(_files_below(folder)):
+    for path in sorted(files_below(folder)):
         (found if path.suffix.lower() in suffixes else others).append(path)
     if not found:
         raise DataError(f"{folder} holds no {kind}. Expected files ending in {', '.join(suffixes)}.")
     return found, others
 
 
-def _files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yields files through links to folders too, but for a folder that lies in itself by one."""
     real = os.path.realpath(folder)
     if real in above:
@@ -39,6 +39,6 @@ def _files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[
         raise DataError(f"{folder} could not be read: {error.strerror or error}") from error
     for path in entries:
         if path.is_dir():
-            yield from _files_below(path, above | {real})
+            yield from files_below(path, above | {real})
         elif path.is_file():
             yield path

@@ -149,7 +149,7 @@ def min_t_dcf(
 
     Raises:
         ValueError: If a set has no trial, a score is NaN or infinite, the form is unknown, or the ASV system makes
-            the cost undefined: it accepts no spoof (nothing is left for the countermeasure to do) or nearly no target.
+            the cost undefined: it accepts nearly no target, or (legacy) no spoof, so that nothing is left to do.
 
     Example:
     >>> asv = ASVErrorRates(miss=0.02, nontarget_acceptance=0.02, spoof_acceptance=0.5, threshold=0.0)

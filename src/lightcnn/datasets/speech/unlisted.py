@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lightcnn.datasets.speech.protocols import Reading, Trial, label_of, read_table, split_of
-from lightcnn.decoding import AUDIO_SUFFIXES
+from lightcnn.decoding import AUDIO_SUFFIXES, files_below
 from lightcnn.errors import DataError
 
 __all__ = [
@@ -88,12 +88,8 @@ def _table(path: Path, reading: Reading, default_split: str) -> Iterator[Trial]:
 
 
 def audio_below(folder: Path) -> Iterator[Path]:
-    """Yields the audio files in and below a folder, in a fixed order, without hidden ones."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES):
-                yield Path(place) / name
+    """Yields the audio files in and below a folder, in a fixed order, without hidden ones, through links."""
+    yield from (path for path in sorted(files_below(folder)) if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def _walked(root: Path, folder: Path, split: str, label: int, attack: str = "-", speaker: str = "-") -> Iterator[Trial]:
