@@ -99,7 +99,7 @@ class Muon(keras.optimizers.Muon):
     Args:
         learning_rate: Float, or a schedule.
         weight_decay: Float, apart from the gradient; None for none.
-        adam_weight_decay: That of what follows AdamW; None for the same.
+        adam_weight_decay: That of what follows AdamW, by the whole learning rate as in Keras; None for the same.
         adam_lr_ratio: Float. AdamW's learning rate as a share of `learning_rate`.
         exclude_layers: Strings; a variable with one of them in its path follows AdamW. The last layer belongs here:
             this package calls it "logits" or "head".

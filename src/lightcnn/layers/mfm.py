@@ -34,7 +34,10 @@ _COMPETITIONS = {2: (1, _maximum), 3: (2, _maximum_and_median)}
 
 
 def fresh_initializer(initializer):
-    """Returns an initializer for one more kernel: drawn twice from one object, two kernels would be equal."""
+    """Returns an initializer for one more kernel: drawn twice from one object, two kernels would be equal.
+
+    With a seed of its own the new one draws the same too.
+    """
     initializer = keras.initializers.get(initializer)
     return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
 
