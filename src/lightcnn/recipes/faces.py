@@ -2,8 +2,9 @@
 
 Source: the PyTorch training of Light CNN's authors: SGD at 0.01 with momentum 0.9 and weight decay 1e-4, times 0.457
 every 10 of 80 epochs; 10 times the rate for the classifier and twice for biases, which do not decay; batches of 128;
-random crops of 128 pixels out of 144, and flips. What differs: kernels start as Keras' glorot_uniform, the rate is inside the momentum as in Caffe, the epoch is chosen by accuracy on held-out pictures, and a tenth
-of the people, at least ten, are held out for the threshold
+random crops of 128 pixels out of 144, and flips. What differs: kernels start as Keras' glorot_uniform, the rate is
+inside the momentum as in Caffe, the epoch is chosen by accuracy on held-out pictures, and a tenth of the people, at
+least ten, are held out for the threshold
 
 Cost: depends on your pictures, and grows with their number. These settings are for hundreds of thousands of pictures;
 benchmarks/faces.py has others, for hundreds

@@ -38,8 +38,9 @@ def stc2019(
 
     With `head="softmax"` it has 10,198,818 trainable parameters at 600 frames x 863 bins (10,199,490 with the moving
     statistics of batch norm), and 865,058 at 750 x 60; the order of the axes does not matter. The heads of cosines and
-    angles have no bias. The paper's table prints a total of 371K and 64 parameters of the last layer: both are left over from the
-    network of 2017 (`stc2017`), and do not fit the printed layers. Its network ended in A-softmax (`"a_softmax"`).
+    angles have no bias. The paper's table prints a total of 371K and 64 parameters of the last layer: both are left
+    over from the network of 2017 (`stc2017`), and do not fit the printed layers. Its network ended in A-softmax
+    (`"a_softmax"`).
 
     The paper says that dropout of 0.75 stands before the last batch norm; its readers differ in where. Batch norm has
     PyTorch's momentum and epsilon, the last dense layer the head's initializer.
