@@ -41,6 +41,16 @@ def test_it_learns(whole):
     assert whole.metrics["test"]["accuracy"] >= 0.9
 
 
+@pytest.mark.parametrize("count", [1, 31, 100, 128])
+def test_validation_batches_of_sorted_examples_have_all_classes(count):
+    batches = fitting.ValidationBatches(count, 32, lambda positions: positions)
+    parts = [batches[index] for index in range(len(batches))]
+    assert sorted(np.concatenate(parts)) == list(range(count))
+    assert max(map(len, parts)) <= 32
+    bona_fide = np.arange(count) < count / 5
+    assert all(abs(bona_fide[part].mean() - bona_fide.mean()) < 0.05 for part in parts)
+
+
 def test_an_interrupted_training_goes_on_to_the_same_end(whole, tmp_path, monkeypatch):
     def interrupted(self, batch, logs=None):
         if len(self._state.history) == 1:

@@ -54,7 +54,10 @@ class Batches(keras.utils.PyDataset):
 
 
 class ValidationBatches(keras.utils.PyDataset):
-    """The examples of a split as they are, in order."""
+    """The examples of a split as they are, each batch from all of it.
+
+    A split that is sorted by class would have batches of one class else, in which the weights of classes cancel.
+    """
 
     def __init__(self, count: int, batch_size: int, make: Callable[..., tuple[Any, Any]]) -> None:
         super().__init__()
@@ -64,8 +67,7 @@ class ValidationBatches(keras.utils.PyDataset):
         return math.ceil(self._count / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        start = index * self._batch_size
-        return self._make(np.arange(start, min(start + self._batch_size, self._count)))
+        return self._make(np.arange(index, self._count, len(self)))
 
 
 def _feed(batches: Any) -> Any:
