@@ -68,6 +68,13 @@ def test_an_interrupted_training_goes_on_to_the_same_end(whole, tmp_path, monkey
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_finished_run_without_its_model_did_not_diverge(whole, tmp_path):
+    run = Run.open(shutil.copytree(whole.folder, tmp_path / "run"))
+    run.best_model.unlink()
+    with pytest.raises(RunError, match=r"no best\.keras any more.*--overwrite"):
+        train(whole.recipe, run.folder, whole.folder.parent / "stripes.npz", resume=True, quiet=True)
+
+
 def test_a_run_of_another_backend_does_not_go_on(whole, tmp_path):
     run = Run.open(shutil.copytree(whole.folder, tmp_path / "run"))
     run.write_environment(run.environment | {"backend": "mxnet"})

@@ -176,7 +176,6 @@ def reverberate(samples: Samples, responses: Samples) -> Samples:
     length = samples.shape[-1]
     direct = np.abs(responses).argmax(axis=1)
     full = fftconvolve(samples, responses, axes=-1)
-    full = np.pad(full, [(0, 0), (0, responses.shape[1])])  # a late direct sound leaves silence at the end
     heard = np.take_along_axis(full, direct[:, None] + np.arange(length), axis=1)
     scale = np.sqrt(power(samples) / np.maximum(power(heard), 1e-20))
     scaled: Samples = (heard * scale).astype(np.float32)

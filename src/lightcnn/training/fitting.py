@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from lightcnn.backends import random_stream
-from lightcnn.errors import DivergedError
+from lightcnn.errors import DivergedError, RunError
 from lightcnn.models import save_model
 from lightcnn.optimizers import CoupledSGD, Muon
 from lightcnn.progress import ProgressBar
@@ -157,7 +157,7 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
 
     Raises:
         DivergedError: If the loss becomes NaN or infinite.
-        RunError: If the checkpoint is damaged.
+        RunError: If the checkpoint is damaged, or the best model of a finished run is gone.
         StorageError: If the disk is full.
     """
 
@@ -196,6 +196,8 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
     if state.epochs:
         run.write_history(state.history)
     if not run.best_model.exists():
+        if any(math.isfinite(row["val_loss"]) for row in state.history):
+            raise RunError(f"{run.folder} has no best.keras any more. Train again with --overwrite.")
         losses = ", ".join(str(row.get("val_loss")) for row in state.history[-3:])
         raise DivergedError(
             f"{run.folder} has no best.keras: no epoch gave a finite validation loss. Choose a smaller "
