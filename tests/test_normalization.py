@@ -37,7 +37,12 @@ def test_training_normalizes_images_and_moves_the_statistics(options):
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
     kept = options.get("momentum", 0.99)
     for moved, old, new in zip(layer.get_weights()[-2:], (mean, variance), of_batch, strict=True):
-        np.testing.assert_allclose(moved, kept * old + (1 - kept) * new, rtol=1e-6)
+        np.testing.assert_allclose(moved, kept * old + (1 - kept) * new, rtol=1e-6, atol=1e-8)
+
+
+_FLOAT64 = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX has no float64 unless its process asks for it"
+)
 
 
 @pytest.mark.parametrize(("policy", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2**-7)])
@@ -67,7 +72,7 @@ def test_a_step_of_training_moves_all_weights_as_with_keras():
         (images()[:, 0], {}, None),
         (images(), {"axis": 1}, None),
         (images(), {"renorm": True}, None),
-        (images(), {"dtype": "float64"}, None),
+        pytest.param(images(), {"dtype": "float64"}, None, marks=_FLOAT64),
         (images(), {"dtype": "bfloat16"}, None),
         (images().astype("uint8"), {}, None),
         (images(), {}, np.arange(60).reshape(5, 4, 3) % 3 > 0),
