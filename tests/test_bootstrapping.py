@@ -641,7 +641,7 @@ def test_wrong_usage_is_2(call, arguments, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("begun", ["no", "emptied", "trained", "older"])
 def test_an_interrupted_command_says_how_to_go_on(call, tmp_path, monkeypatch, begun):
-    def interrupted(own, folder, *arguments, command, **options):
+    def interrupted(own, folder, *arguments, **options):
         if begun != "no":
             begin(folder, own)
         if begun in ("trained", "older"):

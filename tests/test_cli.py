@@ -243,7 +243,7 @@ def test_the_seed_and_settings_reach_the_recipe(call, data, tmp_path, monkeypatc
 
 
 def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
-    def interrupted(recipe, folder, *args, command, **kwargs):
+    def interrupted(recipe, folder, *args, **kwargs):
         begin(folder, recipe, overwrite=True).write_environment(environment_of(started=now()))
         raise KeyboardInterrupt
 

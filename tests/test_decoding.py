@@ -439,7 +439,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused(tmp_path, side):
 
 
 LITTLE_MEMORY = """
-import resource, sys, time
+import resource, sys
 from pathlib import Path
 from lightcnn.decoding import decode_picture
 from lightcnn.errors import DataError

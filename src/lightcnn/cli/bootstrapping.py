@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from lightcnn.cli.group import PATH, common, main
-from lightcnn.cli.runs import began, check_start, resuming, values_of
+from lightcnn.cli.runs import began, check_start, end_interrupted, values_of
 from lightcnn.cli.tables import print_table
 
 __all__ = ["bootstrap"]
@@ -82,8 +82,7 @@ def bootstrap(
         # Begun, the folder has a recipe and no round of an earlier command.
         first = folder / "round-0"
         begun = resume or ((folder / "recipe.json").exists() and (not first.exists() or began(first, now)))
-        click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
-        sys.exit(130)
+        end_interrupted(folder, begun)
     figures = [key for key in rows[0] if key.endswith(("_accuracy", "_eer"))]
     head = ("round", "examples", "kept", "relabelled", "dropped", *(f"{_heading(key)}, %" for key in figures))
     print_table(head, [[_cell(row[key]) for key in (*head[:5], *figures)] for row in rows])

@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +343,8 @@ def _verify_gallery(
     _tell(bar.tell, asked.changes)
     found = rank_identities(gallery, asked.embeddings, top) if len(asked) else []
     if threshold is not None:  # as for two pictures, and a person may be called "nobody"
-        found = [[{**person, "same": bool(person["score"] >= threshold)} for person in people] for people in found]
+        for person in chain.from_iterable(found):
+            person["same"] = bool(person["score"] >= threshold)
     bar.close()
     if form == "json":
         _print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])

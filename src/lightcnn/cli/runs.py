@@ -7,14 +7,14 @@ import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from lightcnn.cli.group import OUTPUT_FILE, PATH, common, main
 from lightcnn.cli.tables import print_table
 
-__all__ = ["began", "check_start", "compare", "evaluate", "resuming", "train", "values_of"]
+__all__ = ["began", "check_start", "compare", "end_interrupted", "evaluate", "train", "values_of"]
 
 
 @main.command()
@@ -87,9 +87,7 @@ def train(
                 command=command,
             )
         except KeyboardInterrupt:
-            begun = resume or bool(runs) or began(own_folder, now)
-            click.echo(f"Interrupted. {'Go on with: ' + resuming(folder) if begun else 'Nothing was begun.'}", err=True)
-            sys.exit(130)
+            end_interrupted(folder, resume or bool(runs) or began(own_folder, now))
         runs.append(run)
     if several:
         _print_comparison(runs)
@@ -124,15 +122,20 @@ def began(folder: Path, since: datetime) -> bool:
         return False
 
 
-def resuming(folder: Path) -> str:
-    """Returns the command that goes on with the run that this command began."""
+def end_interrupted(folder: Path, begun: bool) -> NoReturn:
+    """Ends the process after Ctrl-C, with the command that goes on with what this one has begun."""
+    if not begun:
+        click.echo("Interrupted. Nothing was begun.", err=True)
+        sys.exit(130)
     arguments, kept = iter(sys.argv[1:]), []
     for argument in arguments:
         if argument == "--run-dir":
             next(arguments, None)
         elif argument not in ("--resume", "--overwrite") and not argument.startswith("--run-dir="):
             kept.append(argument)
-    return shlex.join(["lightcnn", *kept, "--run-dir", str(folder), "--resume"])
+    going_on = shlex.join(["lightcnn", *kept, "--run-dir", str(folder), "--resume"])
+    click.echo(f"Interrupted. Go on with: {going_on}", err=True)
+    sys.exit(130)
 
 
 def _parse_seeds(text: str) -> list[int]:

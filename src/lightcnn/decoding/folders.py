@@ -29,7 +29,15 @@ def list_files(folder: Path, suffixes: Sequence[str], kind: str) -> tuple[list[P
 
 
 def files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yields files through links to folders too, but for a folder that lies in itself by one."""
+    """Yields files in any order, but for hidden ones; through links to folders too, unless one lies in itself by one.
+
+    Args:
+        folder: Where to look.
+        above: For the function itself: the folders that lead to this one.
+
+    Raises:
+        DataError: If a folder cannot be read.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
