@@ -801,7 +801,7 @@ def test_validation_batches_are_no_larger_than_trainings(data, tmp_path, monkeyp
         images, "validation_batch", lambda recipe, data, rows: sizes.append(len(rows)) or batch(recipe, data, rows)
     )
     train(recipe(epochs=1, batch_size=16), tmp_path / "run", data, quiet=True)
-    assert max(sizes) == 16
+    assert 0 < max(sizes) <= 16
 
 
 def test_an_interruption_that_a_scope_hides_is_one(data, tmp_path, monkeypatch):
