@@ -108,12 +108,15 @@ def test_gradients_are_finite_at_the_ends_and_at_zero(head):
 def test_the_margin_comes_in_with_the_steps_of_training():
     head, embeddings = along_the_axes(), at_angles(np.array([1.0]))
     own, margin = np.cos(1.0), psi(np.array(1.0), 4)
-    for step in (0, 1, 2):
+    for step in (1, 2, 3):
         weight = 1500 / (1 + 0.1 * step)
-        logits = as_numpy(head(embeddings, training=step > 0))
+        logits = as_numpy(head(embeddings, training=True))
         np.testing.assert_allclose(logits[0, 0, 1], (weight * own + margin) / (1 + weight), rtol=1e-5)
+        # outside training it is there from the first step: losses on validation can be compared
+        np.testing.assert_allclose(as_numpy(head(embeddings))[0, 0, 1], (5 * own + margin) / 6, rtol=1e-5)
     head.set_weights([np.eye(2), np.array(1e6)])
-    np.testing.assert_allclose(as_numpy(head(embeddings))[0, 0, 1], (5 * own + margin) / 6, rtol=1e-5)
+    logits = as_numpy(head(embeddings, training=True))
+    np.testing.assert_allclose(logits[0, 0, 1], (5 * own + margin) / 6, rtol=1e-5)
 
 
 def test_fitting_counts_the_steps_and_the_count_is_a_weight(tmp_path):

@@ -183,8 +183,10 @@ def test_a_softmax_is_sphereface(step, plain_weight):
     head = ASoftmaxHead(2)
     head.build((None, 6))
     directions = GENERATOR.normal(size=(6, 2))
-    head.set_weights([directions, np.array(step)])
+    head.set_weights([directions, np.array(step - 1.0)])  # the call counts on
     expected = sphereface(embeddings, directions, LABELS, plain_weight)
+    assert value(ASoftmaxLoss(), head(embeddings, training=True)) == pytest.approx(expected, rel=1e-4)
+    expected = sphereface(embeddings, directions, LABELS, 5.0)
     assert value(ASoftmaxLoss(), head(embeddings)) == pytest.approx(expected, rel=1e-4)
 
 

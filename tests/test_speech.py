@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lightcnn.datasets import CORPORA, audio_clips, check, find_corpora, load_speech
 from lightcnn.datasets.speech.loading import read_corpus
 from lightcnn.datasets.speech.unlisted import audio_below
+from lightcnn.decoding import audio_info, decode_audio
 from lightcnn.errors import BadFilesError, DataError, LightCNNError
 
 # name -> {file of a list: its lines}, {recording: split, label, attack, speaker, condition}
@@ -679,6 +680,23 @@ def test_clips_are_pieces_of_the_files_of_a_folder(tmp_path):
         audio_clips(tmp_path / "none", 16000)
     with pytest.raises(DataError, match="nowhere could not be read: No such file"):
         audio_clips(tmp_path / "nowhere", 16000)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3"])
+def test_clips_come_from_all_of_a_recording_and_from_no_more_than_there_is(tmp_path, name):
+    soundfile.write(tmp_path / name, np.linspace(0.1, 0.5, 48_000), 16000)
+    whole = decode_audio(tmp_path / name, 16000)
+    if name == "a.mp3":  # what it says it has is not there
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-3000])
+        whole = decode_audio(tmp_path / name, 16000)
+        assert audio_info(tmp_path / name).num_samples > len(whole) > 4000
+
+    class Last(np.random.Generator):
+        def random(self, count):
+            return np.full(count, np.nextafter(1, 0))
+
+    clip = audio_clips(tmp_path, 16000)(Last(np.random.PCG64(0)), 1, 1000)[0]
+    np.testing.assert_array_equal(clip, whole[-1000:])
 
 
 def test_recordings_are_found_through_links(tmp_path):

@@ -1,6 +1,14 @@
 """One picture or audio file -> one array, safely."""
 
-from lightcnn.decoding.audio import AUDIO_SUFFIXES, AudioInfo, audio_blocks, audio_info, decode_audio, fit_length
+from lightcnn.decoding.audio import (
+    AUDIO_SUFFIXES,
+    AudioInfo,
+    audio_blocks,
+    audio_info,
+    decode_audio,
+    decode_piece,
+    fit_length,
+)
 from lightcnn.decoding.folders import files_below, list_files
 from lightcnn.decoding.images import (
     PICTURE_SUFFIXES,
@@ -23,6 +31,7 @@ __all__ = [
     "audio_info",
     "decode_audio",
     "decode_picture",
+    "decode_piece",
     "files_below",
     "find_pictures",
     "fit_length",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lightcnn.errors import DataError, MissingDependencyError
 
-__all__ = ["AUDIO_SUFFIXES", "AudioInfo", "audio_blocks", "audio_info", "decode_audio", "fit_length"]
+__all__ = ["AUDIO_SUFFIXES", "AudioInfo", "audio_blocks", "audio_info", "decode_audio", "decode_piece", "fit_length"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".sph")
 _READ_AT_ONCE = 1 << 18  # values: 1 MB as float32
@@ -130,6 +130,40 @@ def decode_audio(
         at = f"from sample {start} on" if start else "left"
         raise DataError(f"{path}: too short: no sample is {at} at {sampling_rate} Hz")
     return samples
+
+
+def decode_piece(
+    path: Path | str, sampling_rate: int, num_samples: int, start_of: Callable[[int], int]
+) -> NDArray[np.float32]:
+    """Decodes a piece of a recording, from a place that its length decides; only what is wanted is read.
+
+    Of an MP3 all is read: its header may promise more than there is, so its end is not known before.
+
+    Args:
+        path: The file.
+        sampling_rate: In Hz, of the result.
+        num_samples: The most samples of the piece, counted at `sampling_rate`.
+        start_of: Takes how many samples the recording has beyond `num_samples`, at least 0, and returns the first
+            sample of the piece.
+
+    Returns:
+        `(samples,)` float32, fewer than `num_samples` if the recording has no more.
+
+    Raises:
+        DataError: As `decode_audio`.
+        MissingDependencyError: If soundfile or soxr is not installed.
+
+    Example:
+    >>> decode_piece("speech.flac", 16000, 64000, lambda surplus: surplus // 2).shape
+    (64000,)
+    """
+    info = audio_info(path)
+    if info.encoding.startswith("MP3"):
+        samples = decode_audio(path, sampling_rate)
+        start = start_of(max(0, len(samples) - num_samples))
+        return samples[start : start + num_samples]
+    available = info.num_samples * sampling_rate // info.sampling_rate
+    return decode_audio(path, sampling_rate, start=start_of(max(0, available - num_samples)), num_samples=num_samples)
 
 
 def audio_blocks(path: Path | str, sampling_rate: int, block_samples: int) -> Iterator[NDArray[np.float32]]:

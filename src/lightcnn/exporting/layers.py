@@ -242,7 +242,7 @@ def _cosine_head(layer: Any, x: Value) -> Value:
 def _a_softmax_head(layer: Any, x: Value) -> Value:
     length = _length(x)
     cosines = _cosines(layer, x, length)
-    weight = max(layer.lambda_max / (1 + layer.lambda_decay * float(weight_array(layer.step))), layer.lambda_min)
+    weight = layer.lambda_min
     before, multiple = cosines * 0.0 + 1.0, cosines
     for _ in range(layer.margin - 1):
         before, multiple = multiple, 2.0 * cosines * multiple - before

@@ -96,7 +96,8 @@ class ASoftmaxHead(_DirectionHead):
     `length * (lambda * cos(angle) + psi(angle)) / (1 + lambda)` with `psi = (-1)^k cos(margin * angle) - 2 k` and `k`
     the whole part of `margin * angle / pi`. The lengths of embeddings count, those of directions do not.
     `lambda` falls with every step of training, `max(lambda_min, lambda_max / (1 + lambda_decay * step))`, so that the
-    margin comes in slowly. The step is a weight of the layer: it is saved, and resumed, with the others.
+    margin comes in slowly. The step is a weight of the layer: it is saved, and resumed, with the others. Outside
+    training `lambda` is `lambda_min` from the first step, so that losses of different epochs can be compared.
 
     Reference:
         Liu et al., "SphereFace: Deep Hypersphere Embedding for Face Recognition": https://arxiv.org/abs/1704.08063
@@ -154,11 +155,12 @@ class ASoftmaxHead(_DirectionHead):
         return (input_shape[0], self.units, 2)
 
     def call(self, inputs, training=False):
+        plain_weight = self.lambda_min
         if training:
             self.step.assign(self.step + 1.0)
+            plain_weight = ops.maximum(self.lambda_max / (1.0 + self.lambda_decay * self.step.value), self.lambda_min)
         length = _length(inputs, axis=-1)
         cosines = ops.clip(ops.matmul(inputs / length, self.directions()), -1.0, 1.0)
-        plain_weight = ops.maximum(self.lambda_max / (1.0 + self.lambda_decay * self.step.value), self.lambda_min)
         plain_weight = ops.cast(plain_weight, cosines.dtype)
         with_margin = (plain_weight * cosines + self._psi(cosines)) / (1.0 + plain_weight)
         return ops.expand_dims(length, -1) * ops.stack([cosines, with_margin], axis=-1)

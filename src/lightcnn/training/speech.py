@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lightcnn import models
 from lightcnn.augmentation import augment_audio
 from lightcnn.datasets import SpeechDataset, SpeechSplit
-from lightcnn.decoding import audio_info, decode_audio, fit_length
+from lightcnn.decoding import decode_audio, decode_piece, fit_length
 from lightcnn.errors import DataError, RecipeError, nearest
 from lightcnn.frontends import PRESETS
 from lightcnn.layers import FeatureMask
@@ -194,11 +194,4 @@ def _piece(
     if not place:
         return decode_audio(path, sampling_rate, num_samples=num_samples)
     more = 1 if crop == "random" else 0  # `place` is below 1, and the last sample shall be heard too
-    info = audio_info(path)
-    if info.encoding.startswith("MP3"):  # its header may promise more than there is, so its end is not known before
-        samples = decode_audio(path, sampling_rate)
-        start = int(place * (max(0, len(samples) - num_samples) + more))
-        return samples[start : start + num_samples]
-    available = info.num_samples * sampling_rate // info.sampling_rate
-    start = int(place * (max(0, available - num_samples) + more))
-    return decode_audio(path, sampling_rate, start=start, num_samples=num_samples)
+    return decode_piece(path, sampling_rate, num_samples, lambda surplus: int(place * (surplus + more)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightcnn.datasets.speech.unlisted import audio_below
-from lightcnn.decoding import audio_info, decode_audio, fit_length
+from lightcnn.decoding import decode_audio, decode_piece, fit_length
 from lightcnn.errors import DataError
 
 __all__ = ["audio_clips"]
@@ -41,9 +41,12 @@ def audio_clips(
         raise DataError(f"{folder} holds no audio file.")
 
     def piece(file: Path, place: float, length: int) -> NDArray[np.float32]:
-        surplus = audio_info(file).duration_s * sampling_rate - length
-        start = int(place * surplus) if crop == "random" and surplus > 0 else 0
-        return fit_length(decode_audio(file, sampling_rate, start=start, num_samples=length), length, pad=pad)
+        if crop == "first":
+            samples = decode_audio(file, sampling_rate, num_samples=length)
+        else:
+            # `place` is below 1, and the last sample shall be heard too
+            samples = decode_piece(file, sampling_rate, length, lambda surplus: int(place * (surplus + 1)))
+        return fit_length(samples, length, pad=pad)
 
     def clips(generator: np.random.Generator, count: int, length: int) -> NDArray[np.float32]:
         drawn, places = generator.integers(len(files), size=count), generator.random(count)
