@@ -5,6 +5,7 @@ import pytest
 from conftest import real_file
 from PIL import Image
 
+from lightcnn.datasets import images
 from lightcnn.datasets.faces.loading import centre_of, load_faces
 from lightcnn.errors import BadFilesError, DataError
 
@@ -51,7 +52,8 @@ def test_a_folder_of_people(tmp_path):
     assert data.train.images.dtype == np.uint8
 
 
-def test_a_picture_is_in_its_row(tmp_path):
+def test_a_picture_is_in_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_WAITING", 3)
     data = load_faces(write_people(tmp_path, people(5)), image_size=20)
     for split in data.splits.values():
         for position, name in enumerate(names_of(split)):
@@ -173,6 +175,16 @@ def test_only_the_authors_size_is_taken_for_aligned(tmp_path, size, image_size, 
     data = load_faces(write_people(tmp_path, people(4), size=size), image_size=image_size)
     assert data.aligned is aligned
     assert data.notes == told
+
+
+def test_sizes_are_those_of_upright_pictures(tmp_path):
+    write_people(tmp_path, people(4), size=(112, 92))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    for path in tmp_path.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), exif=turned)
+        path.unlink()
+    assert load_faces(tmp_path).changes[-1].startswith("16 pictures of 92x112 are fitted into 144x144")
 
 
 def test_all_pictures_can_be_the_test(tmp_path):

@@ -23,9 +23,10 @@ from lightcnn.decoding import decode_picture, ignore_picture_warnings, list_pict
 from lightcnn.errors import BadFilesError, DataError, StorageError, nearest
 from lightcnn.files import cache_folder, file_digest
 
-__all__ = ["DATASETS", "ImageDataset", "Split", "decode_all", "load_images", "stack_on_disk"]
+__all__ = ["DATASETS", "Decoded", "ImageDataset", "Split", "decode_all", "load_images", "stack_on_disk"]
 
 DATASETS = ("mnist", "cifar10", "arrays", "images")
+_WAITING = 4096  # files that are read next
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,8 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
             passed_over += others
 
     everything = list(chain.from_iterable(files.values()))
-    stack, failures, digests = decode_all([path for path, _ in everything], image_size, channels, track)
+    decoded = decode_all([path for path, _ in everything], image_size, channels, track)
+    failures = decoded.failures
     if failures and not skip_bad_files:
         hint = "Mend or remove them, or pass --skip-bad-files to train without them."
         raise BadFilesError([(everything[row][0], cause) for row, cause in failures.items()], hint)
@@ -322,7 +324,7 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
     digest = hashlib.sha256()  # of the files: the same in another size are the same data
     for row, (path, _) in enumerate(everything):
         digest.update(f"{path.relative_to(folder)} {row in failures}\n".encode(errors="surrogateescape"))
-        digest.update(digests[row])
+        digest.update(decoded.digests[row])
     names = [str(path) for path, _ in everything]
     classes_of_rows = np.array([index for _, index in everything], np.int64)
     readable = ~np.isin(np.arange(len(everything)), list(failures))
@@ -336,7 +338,7 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
             raise DataError(f"{split_folders[name]} holds no readable picture. Add some, or remove the folder.")
         if name == "train" and (empty := sorted(set(range(len(labels))) - set(own.tolist()))):
             raise DataError(f"No readable picture is left in: {', '.join(labels[index] for index in empty)}")
-        splits[name] = Split(stack, own, rows, names)
+        splits[name] = Split(decoded.stack, own, rows, names)
     return ImageDataset(
         name=f"pictures in {folder.name}",
         labels=labels,
@@ -350,37 +352,51 @@ def _from_folder(folder: Path, image_size: int, channels: int, skip_bad_files: b
     )
 
 
-def decode_all(
-    paths: list[Path], image_size: int, channels: int, track: Track
-) -> tuple[NDArray[np.uint8], dict[int, str], list[bytes]]:
-    """Decodes files on several threads, each into its row of a file on the disk that has no name.
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures from files, a row a file.
 
-    Returns:
-        The pictures, the causes of those that failed by row, and the SHA-256 of every file.
+    Attributes:
+        stack: `(files, height, width, channels)`, in a file on the disk that has no name.
+        sizes: How many of those that were read have which width and height in the file, upright.
+        failures: The causes of those that failed, by row.
+        digests: The SHA-256 of every file.
     """
+
+    stack: NDArray[np.uint8]
+    sizes: Counter[tuple[int, int]]
+    failures: dict[int, str]
+    digests: list[bytes]
+
+
+def decode_all(paths: list[Path], image_size: int, channels: int, track: Track) -> Decoded:
+    """Decodes files on several threads, each into its row of a file on the disk."""
     shape = (len(paths), image_size, image_size, channels or 3)
     stack = stack_on_disk(shape)
     grey = np.zeros(len(paths), bool)
     failures: dict[int, str] = {}
     digests = [b""] * len(paths)
 
-    def decode(row: int) -> None:
+    def decode(row: int) -> tuple[int, int] | None:
         try:
             digests[row] = bytes.fromhex(file_digest(paths[row]))
             picture = decode_picture(paths[row], shape[1:3], shape[3])
         except (DataError, OSError) as error:
             failures[row] = str(error)
-        else:
-            stack[row], grey[row] = picture.pixels, picture.grey
+            return None
+        stack[row], grey[row] = picture.pixels, picture.grey
+        return picture.original_size
 
     with ignore_picture_warnings(), ThreadPoolExecutor(num_processors()) as pool:
-        for _ in track(pool.map(decode, range(len(paths))), len(paths), "Reading pictures"):
-            pass
+        # the pool keeps a kilobyte of every file that waits, and there may be millions
+        parts = (range(len(paths))[start : start + _WAITING] for start in range(0, len(paths), _WAITING))
+        done = chain.from_iterable(pool.map(decode, rows) for rows in parts)
+        sizes = Counter(size for size in track(done, len(paths), "Reading pictures") if size is not None)
     readable = np.ones(len(paths), bool)
     readable[list(failures)] = False
     one_channel = channels == 0 and grey[readable].all()
     # A grey picture's three channels are equal, so one of them is the picture: a view, not a copy.
-    return (stack[..., :1] if one_channel else stack), dict(sorted(failures.items())), digests
+    return Decoded(stack[..., :1] if one_channel else stack, sizes, dict(sorted(failures.items())), digests)
 
 
 def stack_on_disk(shape: tuple[int, ...]) -> NDArray[np.uint8]:

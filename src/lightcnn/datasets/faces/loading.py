@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -273,7 +271,8 @@ def _from_files(source: Path, image_size: int, channels: int, skip_bad_files: bo
     before = [0, len(parts["train"].identities)]  # people of the test come after those of the training
     labels = np.concatenate([count + part.labels for count, part in zip(before, parts.values(), strict=False)])
     starts = np.cumsum([0, *(len(part) for part in parts.values())])
-    stack, failures, digests = decode_all(files, image_size, channels, track)
+    decoded = decode_all(files, image_size, channels, track)
+    failures = decoded.failures
     if failures and not skip_bad_files:
         hint = "Mend or remove them, or pass --skip-bad-files to train without them."
         raise BadFilesError([(files[row], cause) for row, cause in failures.items()], hint)
@@ -282,8 +281,8 @@ def _from_files(source: Path, image_size: int, channels: int, skip_bad_files: bo
     digest = hashlib.sha256()  # of the files: the same in another size are the same data
     for row, label in enumerate(labels):
         digest.update(f"{identities[label]}/{files[row].name} {row in failures}\n".encode(errors="surrogateescape"))
-        digest.update(digests[row])
-    everything = Split(stack, labels, np.arange(len(files)), [str(file) for file in files])
+        digest.update(decoded.digests[row])
+    everything = Split(decoded.stack, labels, np.arange(len(files)), [str(file) for file in files])
     splits: dict[str, Any] = {}
     for name, start, end in zip(parts, starts, starts[1:], strict=False):
         rows = start + np.flatnonzero(readable[start:end])
@@ -293,8 +292,7 @@ def _from_files(source: Path, image_size: int, channels: int, skip_bad_files: bo
     empty = set(range(len(parts["train"].identities))) - set(splits["train"].labels.tolist())
     if empty:
         raise DataError(f"No readable picture is left of: {', '.join(identities[label] for label in sorted(empty))}")
-    sizes = _sizes([files[row] for row in np.flatnonzero(readable)])
-    aligned = set(sizes) == {(_ALIGNED, _ALIGNED)}
+    aligned = set(decoded.sizes) == {(_ALIGNED, _ALIGNED)}
     return FaceDataset(
         name=f"faces in {source.name}",
         labels=parts["train"].identities,
@@ -307,7 +305,7 @@ def _from_files(source: Path, image_size: int, channels: int, skip_bad_files: bo
         skipped=tuple((files[row], cause) for row, cause in failures.items()),
         passed_over=tuple(chain.from_iterable(part.passed_over for part in parts.values())),
         aligned=aligned,
-        changes=() if aligned else _resized(sizes, image_size),
+        changes=() if aligned else _resized(decoded.sizes, image_size),
     )
 
 
@@ -336,17 +334,6 @@ def _parts(source: Path) -> dict[str, FaceFiles]:
 
 def _holds_folders(path: Path) -> bool:
     return path.is_dir() and any(inner.is_dir() for inner in path.iterdir())
-
-
-def _sizes(files: Sequence[Path]) -> Counter[tuple[int, int]]:
-    """Counts the sizes (width, height) of pictures that were decoded already, from their first bytes."""
-
-    def size(file: Path) -> tuple[int, int]:
-        with Image.open(file) as image:
-            return image.size
-
-    with ThreadPoolExecutor() as pool:
-        return Counter(pool.map(size, files))
 
 
 def _resized(sizes: Counter[tuple[int, int]], image_size: int) -> tuple[str, ...]:
