@@ -2,14 +2,18 @@
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
+from lightcnn.datasets import load_images
 from lightcnn.errors import RunError
 from lightcnn.models import load_model
 from lightcnn.recipes import get_recipe
 from lightcnn.runs import Run
 from lightcnn.training import fitting, train
+
+as_numpy = keras.ops.convert_to_numpy
 
 OWN = {"epochs": 3, "batch_size": 32, "precision": "float32", "batch_norm_momentum": 0.5, "dropout": 0.0}
 
@@ -28,10 +32,17 @@ def write_stripes(path):
     return path
 
 
-@pytest.fixture(scope="module", params=["muon", "sgd", "adamw"])
+AVERAGED = {"epochs": 5, "average_epochs": 3, "cutout": 3, "max_shift": 0}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[{"optimizer": "muon"}, {"optimizer": "sgd"}, {"optimizer": "adamw"}, AVERAGED],
+    ids=["muon", "sgd", "adamw", "averaged"],
+)
 def whole(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    own = get_recipe("arrays", optimizer=request.param, learning_rate=0.01, **OWN)
+    own = get_recipe("arrays", **{**OWN, "learning_rate": 0.01, **request.param})
     return train(own, folder / "run", write_stripes(folder / "stripes.npz"), quiet=True)
 
 
@@ -53,7 +64,7 @@ def test_validation_batches_of_sorted_examples_have_all_classes(count):
 
 def test_an_interrupted_training_goes_on_to_the_same_end(whole, tmp_path, monkeypatch):
     def interrupted(self, batch, logs=None):
-        if len(self._state.history) == 1:
+        if len(self._state.history) == whole.recipe.epochs - 2:
             raise KeyboardInterrupt
 
     data = whole.folder.parent / "stripes.npz"
@@ -66,6 +77,45 @@ def test_an_interrupted_training_goes_on_to_the_same_end(whole, tmp_path, monkey
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     for one, other in zip(*(load_model(each.best_model).get_weights() for each in (run, whole)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_mean_of_the_last_epochs_is_kept(tmp_path, monkeypatch):
+    data, ends = write_stripes(tmp_path / "stripes.npz"), []
+
+    def keep(run, model, state):
+        ends.append([np.asarray(as_numpy(one)) for one in model.trainable_variables])
+
+    monkeypatch.setattr(fitting, "keep", keep)
+    # no epoch but the last has a finite loss: that is the one which is kept
+    epochs = fitting.Recorder.on_epoch_end
+    monkeypatch.setattr(
+        fitting.Recorder,
+        "on_epoch_end",
+        lambda self, epoch, logs: epochs(self, epoch, {**logs, "val_loss": logs["val_loss"] if epoch == 4 else np.inf}),
+    )
+    run = train(get_recipe("arrays", **{**OWN, **AVERAGED, "learning_rate": 0.01}), tmp_path / "run", data, quiet=True)
+    model = load_model(run.best_model)
+    assert len(ends) == 5
+    for variable, *values in zip(model.trainable_variables, *ends, strict=True):
+        np.testing.assert_allclose(as_numpy(variable), np.mean(values[2:], axis=0), rtol=1e-5, atol=1e-7)
+        assert np.ptp(values[2:], axis=0).max() > 0
+    assert run.history[-1]["val_accuracy"] == run.metrics["validation"]["accuracy"]
+    norm = model.get_layer("norm_2")
+    before = keras.Model(model.input, norm.input)
+    pictures = load_images("arrays", data, validation_fraction=0.1).train.take(slice(None))
+    assert len(pictures) == 180  # six batches of 30, without the squares of cutout
+    outputs = as_numpy(before(pictures.astype("float32"))).astype("float64")
+    np.testing.assert_allclose(as_numpy(norm.moving_mean), outputs.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
+    batches = fitting.Batches(180, run.recipe, lambda positions, generator: (outputs[positions], None))
+    batches.epoch = 4
+    variances = [batches[index][0].var(axis=(0, 1, 2)) for index in range(len(batches))]
+    np.testing.assert_allclose(as_numpy(norm.moving_variance), np.mean(variances, axis=0), rtol=1e-3)
+
+
+def test_the_rate_of_averaged_epochs_is_constant(whole):
+    rates = np.array([row["learning_rate"] for row in whole.history])
+    last = whole.recipe.average_epochs
+    assert (rates[len(rates) - last :] == pytest.approx(0.2 * whole.recipe.learning_rate)) if last else rates[-1] < 0.01
 
 
 def test_a_finished_run_without_its_model_did_not_diverge(whole, tmp_path):

@@ -15,13 +15,18 @@ from lightcnn.schedules import OneCycle
     num_steps=st.integers(1, 10_000),
     warmup_fraction=st.floats(0.01, 0.99),
     initial_fraction=st.floats(0.0, 1.0),
+    final_fraction=st.floats(0.0, 1.0),
     step=st.integers(0, 12_000),
 )
 @settings(max_examples=60)
-def test_one_cycle_is_a_line_up_and_a_line_down(peak, num_steps, warmup_fraction, initial_fraction, step):
-    schedule = OneCycle(peak, num_steps, warmup_fraction, initial_fraction)
+def test_one_cycle_is_a_line_up_and_a_line_down(
+    peak, num_steps, warmup_fraction, initial_fraction, final_fraction, step
+):
+    schedule = OneCycle(peak, num_steps, warmup_fraction, initial_fraction, final_fraction)
     corners = [0, warmup_fraction * num_steps, num_steps]
-    expected = np.interp(step, corners, [initial_fraction * peak, peak, 0.0])  # zero after the last corner
+    expected = np.interp(step, corners, [initial_fraction * peak, peak, 0.0])
+    if step >= num_steps:
+        expected = final_fraction * peak
     assert float(schedule(step)) == pytest.approx(expected, rel=1e-4, abs=1e-5 * peak)
 
 
@@ -42,11 +47,11 @@ def test_training_follows_the_schedule():
 
 
 def test_one_cycle_survives_serialization():
-    schedule = OneCycle(0.5, 40, warmup_fraction=0.25, initial_fraction=0.05)
+    schedule = OneCycle(0.5, 40, warmup_fraction=0.25, initial_fraction=0.05, final_fraction=0.2)
     optimizer = keras.optimizers.Adam(schedule)
     revived = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    config = {"peak_learning_rate": 0.5, "num_steps": 40, "warmup_fraction": 0.25, "initial_fraction": 0.05}
-    assert schedule.get_config() == config
+    fractions = {"warmup_fraction": 0.25, "initial_fraction": 0.05, "final_fraction": 0.2}
+    assert schedule.get_config() == {"peak_learning_rate": 0.5, "num_steps": 40, **fractions}
     assert keras.optimizers.serialize(revived) == keras.optimizers.serialize(optimizer)
     assert float(revived.learning_rate) == pytest.approx(0.5 * 0.05)
 
@@ -61,6 +66,8 @@ def test_one_cycle_survives_serialization():
         {"warmup_fraction": float("nan")},
         {"initial_fraction": -0.1},
         {"initial_fraction": 1.5},
+        {"final_fraction": -0.1},
+        {"final_fraction": 1.5},
     ],
 )
 def test_arguments_are_checked(wrong):

@@ -63,6 +63,8 @@ class Recipe:
         dropout: Share of the embedding dropped.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest; of equal ones
             the one of the lowest loss).
+        average_epochs: Of `one_cycle`: the last so many epochs keep a fifth of the peak, and what is validated and kept
+            is the mean of the weights that they end with (stochastic weight averaging); 0 for none.
         patience: Epochs without a better one after which training stops; 0 for never.
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
@@ -134,6 +136,7 @@ class Recipe:
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     monitor: Literal["loss", "accuracy"] = "accuracy"
+    average_epochs: int = 0
     patience: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     initial_weights: str = ""
@@ -210,6 +213,11 @@ class Recipe:
                     f"{one.name} belongs to {' and '.join(_tasks(one))}, and {self.name} is a recipe of {self.task}. "
                     f"Keys: {', '.join(self.to_json())}."
                 )
+        if self.average_epochs >= self.epochs:
+            raise RecipeError(
+                f"average_epochs must be less than epochs, of which they are the last. "
+                f"Received: average_epochs={self.average_epochs}, epochs={self.epochs}"
+            )
         if self.task == FACES and self.crop_size > self.image_size:
             raise RecipeError(
                 f"crop_size must be at most image_size, since it is a piece of the picture. "
@@ -258,6 +266,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "learning_rate": (0, 1_000),
     "step_epochs": (1, 100_000),
+    "average_epochs": (0, 100_000),
     "step_factor": (0, 1),
     "momentum": (0, 1),
     "weight_decay": (0, 100),
@@ -297,6 +306,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bias_multiplier": ("optimizer", ("sgd",)),
     "step_epochs": ("schedule", ("steps",)),
     "step_factor": ("schedule", ("steps",)),
+    "average_epochs": ("schedule", ("one_cycle",)),
     "margin": ("head", _MARGIN_HEADS),
     "head_scale": ("head", _MARGIN_HEADS),
     "image_size": ("dataset", ("images", "faces")),

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from lightcnn.errors import RunError
 from lightcnn.files import atomic_write, write_json
@@ -21,10 +22,17 @@ __all__ = ["State", "has_checkpoint", "keep", "restore"]
 
 @dataclass
 class State:
-    """What a finished epoch leaves behind."""
+    """What a finished epoch leaves behind.
+
+    Attributes:
+        history: A row an epoch.
+        train_seconds: What they took.
+        mean: The mean of the weights, in the epochs whose weights are averaged.
+    """
 
     history: list[dict[str, float]] = field(default_factory=list)
     train_seconds: float = 0.0
+    mean: list[NDArray[np.float64]] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -53,8 +61,10 @@ def _variables(model: Any) -> dict[str, Any]:
 def keep(run: Run, model: Any, state: State) -> None:
     """Writes a checkpoint. `state.json` names the file of weights that belongs to it, so the pair changes at once."""
     name = f"epoch-{state.epochs:05}.npz"
+    values: dict[str, Any] = {key: keras.ops.convert_to_numpy(value) for key, value in _variables(model).items()}
+    values |= {f"mean/{index}": array for index, array in enumerate(state.mean)}
     with atomic_write(run.checkpoint / name) as file:
-        np.savez(file, **{key: keras.ops.convert_to_numpy(value) for key, value in _variables(model).items()})
+        np.savez(file, **values)
     content = {"weights": name, "train_seconds": state.train_seconds, "history": state.history}
     write_json(run.checkpoint / "state.json", content)
     for path in run.checkpoint.iterdir():
@@ -83,7 +93,9 @@ def restore(run: Run, model: Any) -> State:
         content = json.loads(path.read_text(encoding="utf-8"))
         with np.load(io.BytesIO((run.checkpoint / content["weights"]).read_bytes()), allow_pickle=False) as arrays:
             values = dict(arrays)
-        state = State(content["history"], content["train_seconds"])
+        means = sum(key.startswith("mean/") for key in values)
+        mean = [values.pop(f"mean/{index}") for index in range(means)]
+        state = State(content["history"], content["train_seconds"], mean)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RunError(
             f"The checkpoint in {run.checkpoint} is damaged: {error}. Start again with --overwrite."

@@ -8,6 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -22,10 +23,14 @@ from lightcnn.optimizers import CoupledSGD, Muon
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import FACES, Recipe, Run
 from lightcnn.schedules import OneCycle
+from lightcnn.training.averaging import averaged, mean_with
 from lightcnn.training.checkpoint import State, keep, restore
 from lightcnn.training.networks import Networks
 
 __all__ = ["Batches", "Recorder", "ValidationBatches", "fit"]
+
+_AVERAGED_RATE = 0.2  # of the peak, in the epochs whose weights are averaged
+_MEASURED = 60  # batches that batch norm's statistics of averaged weights are measured on
 
 
 class Batches(keras.utils.PyDataset):
@@ -182,6 +187,8 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         # no larger than training's: whoever chose small ones did so for the memory
         size = min(recipe.batch_size, task.VALIDATION_BATCH)
         validation = ValidationBatches(len(data.split("validation")), size, held_out)
+        whole = partial(task.training_batch, replace(recipe, cutout=0, cutmix=0.0), data)
+        plain = Batches(len(data.train), recipe, _noting(whole, failures))
         remaining = (recipe.epochs - state.epochs) * len(batches)
         with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained, failures):
             networks.trained.fit(
@@ -189,7 +196,7 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
                 validation_data=_feed(validation),
                 initial_epoch=state.epochs,
                 epochs=recipe.epochs,
-                callbacks=[Recorder(run, recipe, networks, batches, state, bar, progress)],
+                callbacks=[Recorder(run, recipe, networks, batches, plain, state, bar, progress)],
                 shuffle=False,
                 verbose=0,
             )
@@ -210,7 +217,8 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
     rate: Any = recipe.learning_rate
     if recipe.schedule == "one_cycle":
-        rate = OneCycle(recipe.learning_rate, steps_per_epoch * recipe.epochs)
+        steps = steps_per_epoch * (recipe.epochs - recipe.average_epochs)
+        rate = OneCycle(recipe.learning_rate, steps, final_fraction=_AVERAGED_RATE)
     elif recipe.schedule == "steps":
         step = steps_per_epoch * recipe.step_epochs
         rate = keras.optimizers.schedules.ExponentialDecay(rate, step, recipe.step_factor, staircase=True)
@@ -247,13 +255,15 @@ class Recorder(keras.callbacks.Callback):
         recipe: Recipe,
         networks: Networks,
         batches: Batches,
+        plain: Batches,
         state: State,
         bar: ProgressBar,
         progress: Any,
     ) -> None:
         super().__init__()
-        self._run, self._recipe, self._networks, self._batches = run, recipe, networks, batches
+        self._run, self._recipe, self._networks, self._batches, self._plain = run, recipe, networks, batches, plain
         self._state, self._bar, self._progress = state, bar, progress
+        self._averaged = contextlib.ExitStack()
         self._started, self._rate = time.perf_counter(), 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -263,7 +273,7 @@ class Recorder(keras.callbacks.Callback):
         return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._batches.epoch = epoch
+        self._batches.epoch = self._plain.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
@@ -279,6 +289,14 @@ class Recorder(keras.callbacks.Callback):
         self._progress.advance(
             description=f"Epoch {epoch}/{self._recipe.epochs}", figures=f"loss {loss:.4f}  accuracy {accuracy:.2%}"
         )
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        state, recipe = self._state, self._recipe
+        count = state.epochs - (recipe.epochs - recipe.average_epochs)  # of epochs whose weights are in the mean
+        if count >= 0:
+            state.mean = mean_with(state.mean, count, self.model)
+            inputs = (self._plain[index][0] for index in range(min(_MEASURED, len(self._plain))))
+            self._averaged.enter_context(averaged(self.model, state.mean, inputs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter()
@@ -297,6 +315,7 @@ class Recorder(keras.callbacks.Callback):
         if best:
             self._networks.saved.set_weights(self.model.get_weights())
             save_model(self._networks.saved, self._run.best_model, {**self._networks.metadata, "epoch": epoch + 1})
+        self._averaged.close()  # what goes on is not the mean
         keep(self._run, self.model, state)
         self._run.write_history(state.history)
         self._bar.tell(
