@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,15 +136,8 @@ def detection_figures(
 
 def _per_group(scores: NDArray[np.float64], bona_fide: NDArray[np.bool_], groups: NDArray[Any]) -> dict[str, Any]:
     """Returns the EER within each group, None for one with a single class; nothing if there is one group."""
-    names = np.unique(groups)
-    if len(names) < 2:
-        return {}
-    rates: dict[str, Any] = {}
-    for name in names:
-        inside = groups == name
-        both = 0 < bona_fide[inside].sum() < inside.sum()
-        rates[str(name)] = eer(scores[inside & bona_fide], scores[inside & ~bona_fide])[0] if both else None
-    return rates
+    rates = eer_per_group(scores[bona_fide], scores[~bona_fide], groups[~bona_fide], groups[bona_fide])
+    return {str(name): None if math.isnan(rate) else rate for name, rate in rates.items()} if len(rates) > 1 else {}
 
 
 def _asv_scores(data: SpeechDataset, name: str) -> Path | None:

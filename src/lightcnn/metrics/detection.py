@@ -168,12 +168,20 @@ def eer_per_group(
             f"Received: {len(negative)} negatives with {len(of_negatives)} names, {len(positive)} positives with "
             f"{'none' if of_positives is None else len(of_positives)}"
         )
-    rates = {}
-    for name in sorted({*of_negatives, *(() if of_positives is None else of_positives)}):
-        own_negative = negative[of_negatives == name]
-        own_positive = positive if of_positives is None else positive[of_positives == name]
-        rates[name] = eer(own_positive, own_negative)[0] if own_positive.size and own_negative.size else float("nan")
+    rejected = _by_group(negative, of_negatives)
+    accepted = dict.fromkeys(rejected, positive) if of_positives is None else _by_group(positive, of_positives)
+    rates = dict.fromkeys(sorted({*rejected, *accepted}), float("nan"))
+    for name in rejected.keys() & accepted.keys():
+        if accepted[name].size:
+            rates[name] = eer(accepted[name], rejected[name])[0]
     return rates
+
+
+def _by_group(scores: NDArray[np.float64], groups: NDArray[Any]) -> dict[Any, NDArray[np.float64]]:
+    """Returns the scores of every group, sorted once: there may be thousands of groups."""
+    names, places, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    parts = np.split(scores[np.argsort(places, kind="stable")], np.cumsum(counts))
+    return dict(zip(names, parts, strict=False))  # nothing is after the last
 
 
 def effective_prior(costs: DetectionCosts | None = None) -> float:
