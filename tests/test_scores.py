@@ -8,7 +8,8 @@ from conftest import real_file
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lightcnn.datasets.scores import LABELS, eval_subset, read_asv_scores, read_key, read_scores, with_key
+from lightcnn.datasets import scores
+from lightcnn.datasets.scores import eval_subset, read_asv_scores, read_key, read_scores, with_key
 from lightcnn.errors import DataError, LightCNNError
 
 
@@ -104,9 +105,12 @@ def test_the_real_files():
     assert len(protocol.utterances) == 150
 
 
-@pytest.mark.parametrize("label", [*LABELS, "BonaFide", "SPOOF"])
-def test_labels_are_normalised(label, write):
-    assert read_key(write(f"u {label}\n")).bonafide.tolist() == [LABELS[label.lower()] == "bonafide"]
+BONA_FIDE, SPOOFED = ("bonafide", "bona-fide", "Bona_Fide", "genuine", "human", "REAL"), ("spoof", "fake", "SPOOF")
+
+
+@pytest.mark.parametrize("label", [*BONA_FIDE, *SPOOFED])
+def test_names_of_labels_are_those_of_corpora(label, write):
+    assert read_key(write(f"u {label}\n")).bonafide.tolist() == [label in BONA_FIDE]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +184,13 @@ def test_many_wrong_scores_are_counted(write):
 def test_wrong_keys_are_named(text, message, write):
     with pytest.raises(DataError, match=f"(?s){message}"):
         read_key(write(text))
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(write, monkeypatch):
+    monkeypatch.setattr(scores, "_MOST_BYTES", 1_000_000)
+    assert len(read_key(write(gzip.compress(b"a spoof\n" + b"\n" * 999_992))).utterances) == 1
+    with pytest.raises(DataError, match="it unpacks to more than 1 MB"):
+        read_key(write(gzip.compress(b"a spoof\n" + b"\n" * 999_993)))
 
 
 @pytest.mark.parametrize("reader", [read_scores, read_key, read_asv_scores])
@@ -295,7 +306,7 @@ def test_of_2021_the_eval_subset_counts(write):
 
 # ------------------------------------------------------------------------------------------------------------- fuzz
 
-LABELLIKE = st.sampled_from([*LABELS, "target", "nontarget", "score", "eval"])
+LABELLIKE = st.sampled_from([*BONA_FIDE, *SPOOFED, "target", "nontarget", "score", "eval"])
 NUMBERLIKE = st.sampled_from(["1.5", "-2", "nan", "1e400", "1_0", "٣"])
 NAMELIKE = st.sampled_from(["a", "b.wav", "LA_E_1", "-", "A07", "ß"])
 BLANKS = st.sampled_from(["\t", " ", "\n", "\r\n", "\ufeff", "\x00", "\u2028", "\x1c"])

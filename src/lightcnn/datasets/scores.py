@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections import Counter
@@ -13,14 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightcnn.datasets.speech.protocols import LABELS, label_of
 from lightcnn.errors import DataError
 
-__all__ = ["LABELS", "Trials", "eval_subset", "read_asv_scores", "read_key", "read_scores", "with_key"]
-
-LABELS = {
-    **dict.fromkeys(("bonafide", "bona-fide", "genuine", "human", "real"), "bonafide"),
-    **dict.fromkeys(("spoof", "fake"), "spoof"),
-}
+__all__ = ["Trials", "eval_subset", "read_asv_scores", "read_key", "read_scores", "with_key"]
 
 # What the columns of a key are, by their number. A score file has the same columns and the score after them.
 _LAYOUTS = {
@@ -38,6 +35,7 @@ _LAYOUTS = {
 _HEADER = re.compile(r"(^|[-_])(score|label|key)s?$", re.IGNORECASE)
 _AUDIO = (".wav", ".flac")  # protocols of 2017 name files, the others name utterances
 _LARGEST = float(np.finfo(np.float32).max)
+_MOST_BYTES = 1_000_000_000  # of an unpacked file; the key of ASVspoof 2021 DF has 60 MB
 _MOST_NAMES = 20  # that a message names
 
 
@@ -95,7 +93,7 @@ def read_scores(path: Path | str) -> Trials:
 def read_key(path: Path | str) -> Trials:
     """Reads a key or protocol of ASVspoof 2015, 2017, 2019, 2021 or 5, or two columns: utterance and label.
 
-    Labels are normalised (`LABELS`): bonafide, bona-fide, genuine, human, real; spoof, fake. The number of columns
+    Labels are bonafide (bona-fide and bona_fide too), genuine, human or real, and spoof or fake. The number of columns
     tells the layouts apart.
 
     Args:
@@ -141,8 +139,9 @@ def read_asv_scores(path: Path | str) -> tuple[NDArray[np.float64], NDArray[np.f
     table = _read_table(path, layouts, "An ASV score file")
     place = {"target": 0, "nontarget": 1, "spoof": 2}
     keys = table.columns["key"]
-    _refuse_unknown(table, keys, place, "key")
-    kind = np.fromiter(map(place.__getitem__, map(str.lower, keys)), np.int64, len(keys))
+    kinds = {key: place.get(key.lower()) for key in set(keys)}
+    _refuse_unknown(table, keys, kinds, place, "key")
+    kind = np.fromiter(map(kinds.__getitem__, keys), np.int64, len(keys))
     scores = _numbers(table, "key")
     if lacking := [name for name, index in place.items() if not (kind == index).any()]:
         raise DataError(
@@ -271,7 +270,10 @@ def _read_lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(_MOST_BYTES + 1)
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"it unpacks to more than {_MOST_BYTES / 1e6:,.0f} MB")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}.") from None
@@ -284,9 +286,9 @@ def _read_lines(path: Path) -> list[str]:
 def _trials(table: _Table) -> Trials:
     bonafide = None
     if keys := table.columns.get("key"):
-        _refuse_unknown(table, keys, LABELS, "label")
-        is_bonafide = {key: LABELS[key.lower()] == "bonafide" for key in set(keys)}
-        bonafide = np.fromiter(map(is_bonafide.__getitem__, keys), np.bool_, len(keys))
+        labels = {key: label_of(key) for key in set(keys)}
+        _refuse_unknown(table, keys, labels, LABELS, "label")
+        bonafide = np.fromiter(map(labels.__getitem__, keys), np.bool_, len(keys))
     utterances = tuple(_without_suffix(table.columns["utterance"]))
     if len(set(utterances)) < len(utterances):
         twice = [name for name, count in Counter(utterances).items() if count > 1]
@@ -310,9 +312,11 @@ def _without_suffix(names: Iterable[str]) -> list[str]:
     return [name.rsplit(".", 1)[0] if name.endswith(_AUDIO) else name for name in names]
 
 
-def _refuse_unknown(table: _Table, values: tuple[str, ...], known: Iterable[str], what: str) -> None:
-    if unknown := {value for value in set(values) if value.lower() not in known}:
-        index = next(index for index, value in enumerate(values) if value in unknown)
+def _refuse_unknown(
+    table: _Table, values: tuple[str, ...], meanings: Mapping[str, int | None], known: Iterable[str], what: str
+) -> None:
+    if None in meanings.values():
+        index = next(index for index, value in enumerate(values) if meanings[value] is None)
         raise DataError(
             f"{table.path}, line {table.lines[index]}: unknown {what} {_short(values[index])}. Expected one of: "
             f"{', '.join(known)}. The columns were taken for: {', '.join(table.names)}."
