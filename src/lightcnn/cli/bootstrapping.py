@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from lightcnn.cli.group import PATH, common, main
-from lightcnn.cli.runs import began, check_start, end_interrupted, values_of
+from lightcnn.cli.runs import began, check_start, end_interrupted, training_options, values_of
 from lightcnn.cli.tables import print_table
 
 __all__ = ["bootstrap"]
@@ -21,7 +21,6 @@ _CHOICE = click.Choice(["keep", "drop"])
 
 @main.command()
 @click.argument("recipe")
-@click.option("--data-dir", type=PATH, help="Folder, file or list with the data.")
 @click.option("--run-dir", type=PATH, help="Folder for all rounds.  [default: runs/RECIPE-bootstrap/TIME]")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="What is sure.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="How often to clean and retrain.")
@@ -29,12 +28,7 @@ _CHOICE = click.Choice(["keep", "drop"])
 @click.option("--disagreeing", type=_CHOICE, default="drop", show_default=True, help="Unsure, and not as labelled.")
 @click.option("--from-cleaned", is_flag=True, help="Later rounds decide on what the round before has left.")
 @click.option("--keep-weights", is_flag=True, help="Later rounds go on from the weights of the round before.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
-@click.option("--seed", type=int, help="Seed of everything random.")
-@click.option("--resume", is_flag=True, help="Go on in --run-dir; finished rounds are not trained again.")
-@click.option("--overwrite", is_flag=True, help="Delete what is in --run-dir first.")
-@click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
-@click.option("--skip-bad-files", is_flag=True, help="Train without bad files.")
+@training_options
 @common
 def bootstrap(
     recipe: str,

@@ -15,11 +15,10 @@ import click
 
 from lightcnn.cli.files import load_predictor
 from lightcnn.cli.group import NAME_LIST, OUTPUT_FILE, PATH, common, main
-from lightcnn.cli.tables import print_table
+from lightcnn.cli.tables import print_json, print_table, tell_changes
 
 __all__ = ["embed", "identity_of", "landmark_options", "landmark_source", "pictures_of", "root_of", "verify"]
 
-_MOST_CHANGES = 5  # kinds of conversion that are told one by one
 _FLIP = click.option("--flip", is_flag=True, help="Add the embedding of the mirror image.")
 
 
@@ -89,7 +88,7 @@ def embed(
         )
         for file, cause in gallery.failures:
             click.echo(f"{file}: {cause}", err=True)
-        _tell(bar.tell, gallery.changes)
+        tell_changes(bar.tell, gallery.changes)
     if not len(gallery):
         raise DataError(f"No picture could be embedded. {output} was not written.")
     save_gallery(output, gallery)
@@ -225,10 +224,10 @@ def _verify_two(
     from lightcnn.verification import verify as verify_two
 
     row = verify_two(predictor, *images, threshold=threshold, **options)
-    _tell(bar.tell, row.pop("changes"))
+    tell_changes(bar.tell, row.pop("changes"))
     bar.close()
     if form == "json":
-        _print_json(row)
+        print_json(row)
         return
     answer = {True: "yes", False: "no", None: "no threshold"}[row["same"]]
     limit = "-" if row["threshold"] is None else f"{row['threshold']:.4f}"
@@ -255,11 +254,11 @@ def _verify_pairs(
     pairs = read_insightface_bin(source) if source.suffix == ".bin" else read_pairs(source, data_dir)
     changes = Counter[str]()
     scores = score_pairs(predictor, pairs, data_dir=data_dir, changes=changes, track=bar.track, **options)
-    _tell(bar.tell, changes)
+    tell_changes(bar.tell, changes)
     figures = verification_figures(scores, pairs.same, pairs.folds)
     bar.close()
     if form == "json":
-        _print_json(figures)
+        print_json(figures)
     else:
         print_table((source.name, ""), figure_rows(figures))
         for note in figures["notes"]:
@@ -294,11 +293,11 @@ def _verify_identities(
     if gallery.failures:
         failures = [(Path(file), cause) for file, cause in gallery.failures]
         raise BadFilesError(failures, "A figure without them would be another figure: mend or remove them.")
-    _tell(bar.tell, gallery.changes)
+    tell_changes(bar.tell, gallery.changes)
     figures = open_set_figures(gallery.embeddings, gallery.identities, repeats=repeats, seed=seed)
     bar.close()
     if form == "json":
-        _print_json(figures)
+        print_json(figures)
         return
     titles = {
         "rank_1": "rank-1, closed set",
@@ -340,14 +339,14 @@ def _verify_gallery(
     asked = embed_files(predictor, images, track=bar.track, **{**options, "flip": gallery.flip})
     for file, cause in asked.failures:
         click.echo(f"{file}: {cause}", err=True)
-    _tell(bar.tell, asked.changes)
+    tell_changes(bar.tell, asked.changes)
     found = rank_identities(gallery, asked.embeddings, top) if len(asked) else []
     if threshold is not None:  # as for two pictures, and a person may be called "nobody"
         for person in chain.from_iterable(found):
             person["same"] = bool(person["score"] >= threshold)
     bar.close()
     if form == "json":
-        _print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])
+        print_json([{"file": str(file), "top": people} for file, people in zip(asked.files, found, strict=True)])
     else:
         rows = []
         for file, people in zip(asked.files, found, strict=True):
@@ -404,17 +403,3 @@ def _one_at_most(**options: Any) -> None:
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} exclude each other.")
-
-
-def _tell(tell: Callable[[str], None], changes: Counter[str]) -> None:
-    """Says what was converted, the most frequent first."""
-    for change, count in changes.most_common(_MOST_CHANGES):
-        tell(f"Converted {count} file{'s' * (count > 1)}: {change}")
-    if len(changes) > _MOST_CHANGES:
-        tell(f"... and files of {len(changes) - _MOST_CHANGES} other kinds")
-
-
-def _print_json(content: Any) -> None:
-    import json
-
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))

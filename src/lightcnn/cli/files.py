@@ -13,12 +13,11 @@ from typing import Any
 import click
 
 from lightcnn.cli.group import NAME_LIST, OUTPUT_FILE, PATH, common, main
-from lightcnn.cli.tables import aligned, print_table
+from lightcnn.cli.tables import aligned, print_json, print_table, tell_changes
 from lightcnn.errors import LightCNNError
 
 __all__ = ["check", "convert", "load_predictor", "predict", "score"]
 
-_MOST_CHANGES = 5  # kinds of conversion that are told one by one
 _FEW = 64  # files that are looked at one batch at a time
 
 
@@ -74,11 +73,7 @@ def predict(
                     continue
                 changes.update([row.pop("changes", "")])
                 yield row
-            del changes[""]
-            for change, count in changes.most_common(_MOST_CHANGES):
-                bar.tell(f"Converted {count} file{'s' * (count > 1)}: {change}")
-            if len(changes) > _MOST_CHANGES:
-                bar.tell(f"... and files of {len(changes) - _MOST_CHANGES} other kinds")
+            tell_changes(bar.tell, changes)
 
     _write(_FORMATS[form]("windows" if windows else task, rows()), output)
     if failures:
@@ -209,9 +204,7 @@ def score(scores: Path, key: Path | None, asv_scores: Path | None, form: str, qu
 
     figures = score_file(scores, key, asv_scores, warn=say, **({} if quiet else {"note": say}))
     if form == "json":
-        import json
-
-        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        print_json(figures)
     else:
         print_table(("metric", "value", ""), score_rows(figures))
 
@@ -236,9 +229,7 @@ def check(folder: Path, corpus: str | None, keys: Path | None, decode: bool, for
     with ProgressBar(quiet) as bar:
         report = check_corpus(folder, corpus, keys=keys, decode=decode, track=bar.track)
     if form == "json":
-        import json
-
-        click.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+        print_json(asdict(report))
     else:
         rows = []
         for name, facts in report.splits.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,20 +15,29 @@ import click
 from lightcnn.cli.group import OUTPUT_FILE, PATH, common, main
 from lightcnn.cli.tables import print_table
 
-__all__ = ["began", "check_start", "compare", "end_interrupted", "evaluate", "train", "values_of"]
+__all__ = ["began", "check_start", "compare", "end_interrupted", "evaluate", "train", "training_options", "values_of"]
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that all commands have which train."""
+    for option in (
+        click.option("--skip-bad-files", is_flag=True, help="Train without bad files (speech: missing, empty)."),
+        click.option("--validation-only", is_flag=True, help="Leave the test split untouched."),
+        click.option("--overwrite", is_flag=True, help="Delete what is in --run-dir first."),
+        click.option("--resume", is_flag=True, help="Go on in --run-dir after the last finished epoch."),
+        click.option("--seed", type=int, help="Seed of everything random."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."),
+        click.option("--data-dir", type=PATH, help="Folder, file or list with the data."),
+    ):
+        command = option(command)
+    return command
 
 
 @main.command()
 @click.argument("recipe")
-@click.option("--data-dir", type=PATH, help="Folder, file or list with the data.")
 @click.option("--run-dir", type=PATH, help="Folder for the run.  [default: runs/RECIPE/TIME]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
-@click.option("--seed", type=int, help="Seed of everything random.")
 @click.option("--seeds", metavar="1,2,3", help="Train once with each of these seeds and compare.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
-@click.option("--overwrite", is_flag=True, help="Delete the run in --run-dir first.")
-@click.option("--validation-only", is_flag=True, help="Leave the test split untouched.")
-@click.option("--skip-bad-files", is_flag=True, help="Train without bad files (speech: missing, empty).")
+@training_options
 @common
 def train(
     recipe: str,
