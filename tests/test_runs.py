@@ -563,6 +563,9 @@ def test_a_mean_is_over_the_seeds_that_are_named_or_absent(tmp_path):
 def test_the_folder_of_all_rounds_of_bootstrapping_is_no_run(tmp_path):
     own = recipe(precision="float32")
     begin(tmp_path, own)
+    (tmp_path / "round-table.txt").touch()
+    (tmp_path / "round-up").mkdir()
+    assert Run.open(tmp_path).recipe == own
     for number in (0, 2, 10):
         begin(tmp_path / f"round-{number}", own)
     with pytest.raises(RunError, match=r"holds the rounds of `lightcnn bootstrap`\. Name one, such as .*round-10\."):

@@ -170,8 +170,9 @@ class Run:
             RunError: If the folder is not a run's.
         """
         run = cls(Path(folder).absolute())
-        if rounds := sorted(run.folder.glob("round-*"), key=lambda path: (len(path.name), path.name)):
-            raise RunError(f"{folder} holds the rounds of `lightcnn bootstrap`. Name one, such as {rounds[-1]}.")
+        if rounds := [path for path in run.folder.glob("round-*") if path.is_dir() and path.name[6:].isdecimal()]:
+            last = max(rounds, key=lambda path: int(path.name[6:]))
+            raise RunError(f"{folder} holds the rounds of `lightcnn bootstrap`. Name one, such as {last}.")
         if not run._path("recipe.json").is_file():
             what = "is not a run folder: it has no recipe.json" if run.folder.is_dir() else "does not exist"
             raise RunError(f"{folder} {what}. A run folder is made by `lightcnn train`.")
