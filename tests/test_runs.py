@@ -22,7 +22,7 @@ from lightcnn.training import train
 
 KINDS = get_type_hints(Recipe)
 FOR_PICTURES = {key.name for key in dataclasses.fields(Recipe) if IMAGES in key.metadata.get("tasks", (IMAGES,))}
-SETTABLE = FOR_PICTURES - {"name", "dataset", "model"}
+SETTABLE = FOR_PICTURES - {"name", "dataset", "model", "average_epochs"}  # the last depends on two others
 BOUNDS = {
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),
@@ -227,6 +227,9 @@ def test_a_recipe_of_faces():
         ({"head_scale": 2.0}, "head_scale has no effect with head=softmax"),
         ({"momentum": 0.5}, "momentum has no effect with optimizer=adamw: it needs sgd; without it, set momentum=0.9"),
         ({"bias_multiplier": 1.0}, "bias_multiplier has no effect with optimizer=adamw"),
+        ({"average_epochs": -1}, "average_epochs must be from 0"),
+        ({"average_epochs": 10}, "average_epochs must be less than epochs.* Received: average_epochs=10, epochs=10"),
+        ({"average_epochs": 2, "schedule": "constant"}, "no effect with schedule=constant: it needs one_cycle"),
         ({"step_epochs": 5}, "step_epochs has no effect with schedule=one_cycle: it needs steps"),
         (
             {"optimizer": "adam", "weight_decay": 0.1},
