@@ -205,6 +205,7 @@ def test_every_number_of_a_recipe_has_a_range():
     assert {key for key, kind in KINDS.items() if kind in (int, float)} == {
         *(*BOUNDS, *SPEECH_BOUNDS, *FACE_BOUNDS),
         "channels",
+        "average_epochs",
     }
 
 
