@@ -230,6 +230,7 @@ def test_a_recipe_of_faces():
         ({"bias_multiplier": 1.0}, "bias_multiplier has no effect with optimizer=adamw"),
         ({"average_epochs": -1}, "average_epochs must be from 0"),
         ({"average_epochs": 10}, "average_epochs must be less than epochs.* Received: average_epochs=10, epochs=10"),
+        ({"average_epochs": 2, "patience": 3}, "set patience=0. Received: average_epochs=2, patience=3"),
         ({"average_epochs": 2, "schedule": "constant"}, "no effect with schedule=constant: it needs one_cycle"),
         ({"step_epochs": 5}, "step_epochs has no effect with schedule=one_cycle: it needs steps"),
         (

@@ -680,6 +680,8 @@ def test_clips_are_pieces_of_the_files_of_a_folder(tmp_path):
         audio_clips(tmp_path / "none", 16000)
     with pytest.raises(DataError, match="nowhere could not be read: No such file"):
         audio_clips(tmp_path / "nowhere", 16000)
+    with pytest.raises(ValueError, match=r"'first' or 'random'\. Received: crop='centre'"):
+        audio_clips(tmp_path, 16000, crop="centre")
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3"])

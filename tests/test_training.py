@@ -256,12 +256,12 @@ def num_iterators():
     return sum(issubclass(type(one), tensorflow.data.Iterator) for one in gc.get_objects())
 
 
-@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_test_batch_end"])
+@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_test_begin", "on_test_batch_end"])
 def test_a_stopped_training_is_fed_no_more(data, tmp_path, monkeypatch, moment):
     """Threads that call Python while the interpreter ends abort the process: -6 instead of 130 after Ctrl-C."""
     before, seen = num_iterators(), []
 
-    def stop(self, batch, logs=None):
+    def stop(self, *arguments, **named):
         seen.append(num_iterators())
         raise KeyboardInterrupt
 

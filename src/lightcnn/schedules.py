@@ -8,7 +8,7 @@ __all__ = ["OneCycle"]
 
 @keras.saving.register_keras_serializable(package="lightcnn")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """One triangle: a linear rise to the peak, then a linear fall to zero; what comes after it is constant.
+    """One triangle: a linear rise to the peak, then a linear fall to zero; a constant after it.
 
     Reference:
         Smith, Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates":
@@ -16,10 +16,10 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak_learning_rate: Float. The largest learning rate.
-        num_steps: Integer. The number of steps of the triangle, which is mostly the whole training.
+        num_steps: Integer. The number of steps of the triangle.
         warmup_fraction: Float in (0, 1). The share of the steps that rise.
         initial_fraction: Float in [0, 1]. The learning rate of the first step, as a share of the peak.
-        final_fraction: Float in [0, 1]. That of all steps beyond `num_steps`.
+        final_fraction: Float in [0, 1]. That of step `num_steps` (counted from 0) and of all after it.
 
     Example:
     >>> schedule = lightcnn.schedules.OneCycle(0.1, num_steps=100, warmup_fraction=0.2)

@@ -44,7 +44,7 @@ def bootstrap(
     """Train, let the network clean the labels, train again.
 
     RECIPE is one for pictures or faces. A label that is predicted stays; another one that is predicted with more than
-    --threshold replaces it; other examples are dropped.
+    --threshold replaces it; other examples are dropped. With --resume, finished rounds are not trained again.
     """
     from lightcnn.recipes import get_recipe
     from lightcnn.runs import default_run_folder

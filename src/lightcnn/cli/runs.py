@@ -21,10 +21,12 @@ __all__ = ["began", "check_start", "compare", "end_interrupted", "evaluate", "tr
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that all commands have which train."""
     for option in (
-        click.option("--skip-bad-files", is_flag=True, help="Train without bad files (speech: missing, empty)."),
+        click.option(
+            "--skip-bad-files", is_flag=True, help="Train without bad files; of speech, missing or empty ones."
+        ),
         click.option("--validation-only", is_flag=True, help="Leave the test split untouched."),
         click.option("--overwrite", is_flag=True, help="Delete what is in --run-dir first."),
-        click.option("--resume", is_flag=True, help="Go on in --run-dir after the last finished epoch."),
+        click.option("--resume", is_flag=True, help="Go on in --run-dir with what is not finished."),
         click.option("--seed", type=int, help="Seed of everything random."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."),
         click.option("--data-dir", type=PATH, help="Folder, file or list with the data."),

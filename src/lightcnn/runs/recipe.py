@@ -63,8 +63,9 @@ class Recipe:
         dropout: Share of the embedding dropped.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest; of equal ones
             the one of the lowest loss).
-        average_epochs: Of `one_cycle`: the last so many epochs keep a fifth of the peak, and what is validated and kept
-            is the mean of the weights that they end with (stochastic weight averaging); 0 for none.
+        average_epochs: Of `one_cycle`, which ends so many epochs earlier: these go on at a fifth of the peak, and each
+            is validated, and kept if it is the best, as the mean of the weights at their ends so far (stochastic weight
+            averaging).
         patience: Epochs without a better one after which training stops; 0 for never.
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.
@@ -217,6 +218,11 @@ class Recipe:
             raise RecipeError(
                 f"average_epochs must be less than epochs, of which they are the last. "
                 f"Received: average_epochs={self.average_epochs}, epochs={self.epochs}"
+            )
+        if self.average_epochs and self.patience:
+            raise RecipeError(
+                "patience would end a training before the weights of its last epochs are averaged: set patience=0. "
+                f"Received: average_epochs={self.average_epochs}, patience={self.patience}"
             )
         if self.task == FACES and self.crop_size > self.image_size:
             raise RecipeError(

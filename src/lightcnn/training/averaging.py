@@ -24,7 +24,7 @@ def averaged(model: Any, mean: list[NDArray[np.float64]], inputs: Iterable[Any])
     """Gives a model the mean of its weights for a while.
 
     The moving statistics of batch norm belong to the last weights. Those of the mean are measured on `inputs`, every
-    batch with the same share.
+    batch with the same share, with dropout and SpecAugment as in training.
 
     Reference:
         Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (stochastic weight
@@ -35,11 +35,14 @@ def averaged(model: Any, mean: list[NDArray[np.float64]], inputs: Iterable[Any])
         mean: The mean of its trainable weights.
         inputs: Batches, as the model takes them; not asked for if the model has no batch norm.
     """
-    variables = list(model.variables)  # random states too, which measuring moves on
-    before = [keras.ops.convert_to_numpy(one) for one in variables]
+    layers = list(_norms(model))
+    moving = {id(one) for layer in layers for one in (layer.moving_mean, layer.moving_variance)}
+    changed = [(one, keras.ops.convert_to_numpy(one)) for one in model.trainable_variables]
+    changed += [(one, keras.ops.convert_to_numpy(one)) for one in model.variables if id(one) in moving]
+    # random states and steps, which measuring moves on
+    others = [(one, keras.ops.convert_to_numpy(one)) for one in model.non_trainable_variables if id(one) not in moving]
     for variable, value in zip(model.trainable_variables, mean, strict=True):
         variable.assign(value.astype(np.float32))
-    layers = list(_norms(model))
     momenta = [layer.momentum for layer in layers]
     try:
         for index, batch in enumerate(inputs if layers else ()):
@@ -49,8 +52,10 @@ def averaged(model: Any, mean: list[NDArray[np.float64]], inputs: Iterable[Any])
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+        for variable, value in others:
+            variable.assign(value)
     yield
-    for variable, value in zip(variables, before, strict=True):
+    for variable, value in changed:
         variable.assign(value)
 
 

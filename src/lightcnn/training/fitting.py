@@ -187,8 +187,9 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
         # no larger than training's: whoever chose small ones did so for the memory
         size = min(recipe.batch_size, task.VALIDATION_BATCH)
         validation = ValidationBatches(len(data.split("validation")), size, held_out)
-        whole = partial(task.training_batch, replace(recipe, cutout=0, cutmix=0.0), data)
-        plain = Batches(len(data.train), recipe, _noting(whole, failures))
+        # for batch norm's statistics of averaged weights: pieces that are cut out of pictures would be in them
+        plain = partial(task.training_batch, replace(recipe, cutout=0, cutmix=0.0), data)
+        measured = Batches(len(data.train), recipe, _noting(plain, failures))
         remaining = (recipe.epochs - state.epochs) * len(batches)
         with bar.task(f"Training {recipe.name}", remaining) as progress, _ending(networks.trained, failures):
             networks.trained.fit(
@@ -196,7 +197,7 @@ def fit(run: Run, recipe: Recipe, data: Any, networks: Networks, task: Any, bar:
                 validation_data=_feed(validation),
                 initial_epoch=state.epochs,
                 epochs=recipe.epochs,
-                callbacks=[Recorder(run, recipe, networks, batches, plain, state, bar, progress)],
+                callbacks=[Recorder(run, recipe, networks, batches, measured, state, bar, progress)],
                 shuffle=False,
                 verbose=0,
             )
@@ -255,13 +256,19 @@ class Recorder(keras.callbacks.Callback):
         recipe: Recipe,
         networks: Networks,
         batches: Batches,
-        plain: Batches,
+        measured: Batches,
         state: State,
         bar: ProgressBar,
         progress: Any,
     ) -> None:
         super().__init__()
-        self._run, self._recipe, self._networks, self._batches, self._plain = run, recipe, networks, batches, plain
+        self._run, self._recipe, self._networks, self._batches, self._measured = (
+            run,
+            recipe,
+            networks,
+            batches,
+            measured,
+        )
         self._state, self._bar, self._progress = state, bar, progress
         self._averaged = contextlib.ExitStack()
         self._started, self._rate = time.perf_counter(), 0.0
@@ -273,7 +280,7 @@ class Recorder(keras.callbacks.Callback):
         return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._batches.epoch = self._plain.epoch = epoch
+        self._batches.epoch = self._measured.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
@@ -295,7 +302,7 @@ class Recorder(keras.callbacks.Callback):
         count = state.epochs - (recipe.epochs - recipe.average_epochs)  # of epochs whose weights are in the mean
         if count >= 0:
             state.mean = mean_with(state.mean, count, self.model)
-            inputs = (self._plain[index][0] for index in range(min(_MEASURED, len(self._plain))))
+            inputs = (self._measured[index][0] for index in range(min(_MEASURED, len(self._measured))))
             self._averaged.enter_context(averaged(self.model, state.mean, inputs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

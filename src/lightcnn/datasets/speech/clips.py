@@ -27,15 +27,18 @@ def audio_clips(
         pad: What follows a short one, as in `fit_length`: `"repeat"` for noise, `"zero"` for room responses.
 
     Returns:
-        `clips(generator, count, length)`, which reads `(count, length)` float32 from the disk.
+        `clips(generator, count, length)`, which reads `(count, length)` float32 from the disk; of an MP3 all of it.
 
     Raises:
+        ValueError: If `crop` is neither of the two.
         DataError: If the folder holds no audio file, or, when it is drawn, one that cannot be read.
 
     Example:
     >>> noises = audio_clips("musan/noise", 16000)
     >>> augment_audio(batch, 16000, generator, noise=0.5, noises=noises)
     """
+    if crop not in ("first", "random"):
+        raise ValueError(f"`crop` must be 'first' or 'random'. Received: crop={crop!r}")
     files = list(audio_below(Path(folder)))
     if not files:
         raise DataError(f"{folder} holds no audio file.")
