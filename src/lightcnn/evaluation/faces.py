@@ -42,6 +42,7 @@ _BATCH = 64
 _MOST_PAIRS = 2_000_000  # of them at least 1,000,000 impostors, which show a FAR of 1e-6
 _MOST_ROWS = 1_000_000  # of scores.csv, some 100 MB
 _PAIRS_AT_ONCE = 1 << 15  # two embeddings each: 64 MiB
+_PROBES_AT_ONCE = 1024
 _SCORES_AT_ONCE = 1 << 24  # 64 MiB
 
 
@@ -185,7 +186,7 @@ def _rank_1(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float
     if len(people) < 2 or not len(probes):
         return None
     unit = l2_normalize(embeddings)
-    at_once = max(1, _SCORES_AT_ONCE // len(people))
+    at_once = max(1, min(_PROBES_AT_ONCE, _SCORES_AT_ONCE // len(people)))
     parts = np.array_split(probes, range(at_once, len(probes), at_once))
     rates = [identification_rates(unit[part] @ unit[gallery].T, people, labels[part])[0] for part in parts]
     return float(np.average(rates, weights=[len(part) for part in parts]))

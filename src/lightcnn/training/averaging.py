@@ -36,11 +36,8 @@ def averaged(model: Any, mean: list[NDArray[np.float64]], inputs: Iterable[Any])
         inputs: Batches, as the model takes them; not asked for if the model has no batch norm.
     """
     layers = list(_norms(model))
-    moving = {id(one) for layer in layers for one in (layer.moving_mean, layer.moving_variance)}
-    changed = [(one, keras.ops.convert_to_numpy(one)) for one in model.trainable_variables]
-    changed += [(one, keras.ops.convert_to_numpy(one)) for one in model.variables if id(one) in moving]
-    # random states and steps, which measuring moves on
-    others = [(one, keras.ops.convert_to_numpy(one)) for one in model.non_trainable_variables if id(one) not in moving]
+    statistics = {id(one) for layer in layers for one in (layer.moving_mean, layer.moving_variance)}
+    before = [(one, keras.ops.convert_to_numpy(one)) for one in model.variables]
     for variable, value in zip(model.trainable_variables, mean, strict=True):
         variable.assign(value.astype(np.float32))
     momenta = [layer.momentum for layer in layers]
@@ -52,10 +49,11 @@ def averaged(model: Any, mean: list[NDArray[np.float64]], inputs: Iterable[Any])
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-        for variable, value in others:
-            variable.assign(value)
+    for variable, value in before:
+        if not (variable.trainable or id(variable) in statistics):
+            variable.assign(value)  # random states and steps, which measuring moves on
     yield
-    for variable, value in changed:
+    for variable, value in before:
         variable.assign(value)
 
 

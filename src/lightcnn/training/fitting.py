@@ -262,13 +262,8 @@ class Recorder(keras.callbacks.Callback):
         progress: Any,
     ) -> None:
         super().__init__()
-        self._run, self._recipe, self._networks, self._batches, self._measured = (
-            run,
-            recipe,
-            networks,
-            batches,
-            measured,
-        )
+        self._run, self._recipe, self._networks = run, recipe, networks
+        self._batches, self._measured = batches, measured
         self._state, self._bar, self._progress = state, bar, progress
         self._averaged = contextlib.ExitStack()
         self._started, self._rate = time.perf_counter(), 0.0
