@@ -12,7 +12,16 @@ from lightcnn.runs import FACES, IMAGES, SPEECH, Recipe, Run
 
 
 def test_the_recipes():
-    pictures = {"arrays", "cifar10", "cifar10_article", "cifar10_wide", "images", "mnist", "mnist_article"}
+    pictures = {
+        "arrays",
+        "cifar10",
+        "cifar10_article",
+        "cifar10_long",
+        "cifar10_wide",
+        "images",
+        "mnist",
+        "mnist_article",
+    }
     speech = {"asvspoof2017", "asvspoof2017_v1", "asvspoof2019_la", "asvspoof2019_pa", "speech"}
     assert {name for name in recipe_names() if get_recipe(name).task == IMAGES} == pictures
     assert {name for name in recipe_names() if get_recipe(name).task == SPEECH} == speech
