@@ -39,6 +39,7 @@ BOUNDS = {
     "max_shift": (0, 10_000),
     "max_rotation_degrees": (0, 180),
     "max_zoom": (0, 10),
+    "elastic_distortion": (0, 100),
     "cutout": (0, 10_000),
     "cutmix": (0, 1),
     "validation_fraction": (0.001, 0.9),

@@ -17,12 +17,17 @@ def augment_images(
     max_shift: int = 0,
     max_rotation_degrees: float = 0.0,
     max_zoom: float = 0.0,
+    elastic_distortion: float = 0.0,
     flip: bool = False,
     cutout: int = 0,
 ) -> NDArray[Any]:
-    """Shifts, turns, zooms, mirrors and cuts a batch of pictures at random, each picture by itself.
+    """Shifts, turns, zooms, distorts, mirrors and cuts a batch of pictures at random, each picture by itself.
 
     What a shift or a turn uncovers repeats the picture's edge, so that the padding is no feature of its own.
+
+    Reference:
+        Simard et al., "Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis", 2003
+        (elastic distortions: there 34 times uniform noise smoothed over 4 pixels, which is 1.4 in pictures of 28).
 
     Args:
         images: `(batch, height, width, channels)`, any dtype. It is not changed.
@@ -30,6 +35,8 @@ def augment_images(
         max_shift: Largest shift in pixels, in each direction.
         max_rotation_degrees: Largest turn about the centre, either way.
         max_zoom: Largest change of size, as a share: 0.1 for 1 / 1.1 to 1.1 times, height and width apart.
+        elastic_distortion: Standard deviation, in pixels, of the random displacement of every point, which is smooth
+            over a seventh of the picture.
         flip: Whether to mirror half of the pictures left to right.
         cutout: Side in pixels of a square that is set to the picture's mean; its centre is anywhere in the picture.
 
@@ -41,10 +48,14 @@ def augment_images(
     >>> augment_images(batch, np.random.default_rng(0), max_shift=2).shape
     (2, 28, 28, 1)
     """
-    if not (max_shift or max_rotation_degrees or max_zoom or flip or cutout):
-        return images
-    if max_rotation_degrees or max_zoom:
-        images = _turn_and_zoom(images, generator, max_rotation_degrees, max_zoom)
+    turned = images
+    if max_rotation_degrees or max_zoom or elastic_distortion:
+        turned = _turn_and_zoom(images, generator, max_rotation_degrees, max_zoom, elastic_distortion)
+    moved = _moved(turned, generator, max_shift, flip) if max_shift or flip else turned
+    return _cut_out(moved, _mean_colours(turned), generator, cutout) if cutout else moved
+
+
+def _moved(images: NDArray[Any], generator: np.random.Generator, max_shift: int, flip: bool) -> NDArray[Any]:
     count, height, width = images.shape[:3]
     rows = np.broadcast_to(np.arange(height), (count, height))
     columns = np.broadcast_to(np.arange(width), (count, width))
@@ -57,13 +68,23 @@ def augment_images(
     # One flat list of pixels, each with all its channels: five times as fast as an index for every axis.
     places = (np.arange(count)[:, None] * height + rows)[:, :, None] * width + columns[:, None, :]
     result: NDArray[Any] = images.reshape(-1, images.shape[3]).take(places, axis=0)
-    if cutout:
-        mean = images.mean(axis=(1, 2), keepdims=True).astype(images.dtype)
-        corner = generator.integers(0, (height, width), (count, 2)) - cutout // 2
-        in_rows = (np.arange(height) >= corner[:, :1]) & (np.arange(height) < corner[:, :1] + cutout)
-        in_columns = (np.arange(width) >= corner[:, 1:]) & (np.arange(width) < corner[:, 1:] + cutout)
-        blanked = in_rows[:, :, None, None] & in_columns[:, None, :, None]
-        result = np.where(blanked, mean, result)
+    return result
+
+
+def _mean_colours(images: NDArray[Any]) -> NDArray[Any]:
+    # one axis after the other: eight times as fast as both at once
+    mean: NDArray[Any] = images.sum(axis=1, dtype=np.float64).sum(axis=1) / (images.shape[1] * images.shape[2])
+    return mean.astype(images.dtype)
+
+
+def _cut_out(images: NDArray[Any], colours: NDArray[Any], generator: np.random.Generator, side: int) -> NDArray[Any]:
+    count, height, width = images.shape[:3]
+    corner = generator.integers(0, (height, width), (count, 2)) - side // 2
+    # what lies outside falls on the edge, which is in the square then
+    rows = np.clip(corner[:, :1] + np.arange(side), 0, height - 1)
+    columns = np.clip(corner[:, 1:] + np.arange(side), 0, width - 1)
+    result = images.copy()
+    result[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None]] = colours[:, None, None]
     return result
 
 
@@ -100,17 +121,25 @@ def cut_and_mix(
 
 
 def _turn_and_zoom(
-    images: NDArray[Any], generator: np.random.Generator, max_rotation_degrees: float, max_zoom: float
+    images: NDArray[Any],
+    generator: np.random.Generator,
+    max_rotation_degrees: float,
+    max_zoom: float,
+    elastic_distortion: float,
 ) -> NDArray[Any]:
-    """Samples each picture, bilinearly, where its turned and zoomed grid lies."""
+    """Samples each picture, bilinearly, where its turned, zoomed and distorted grid lies."""
     count, height, width, channels = images.shape
     angle = np.deg2rad(generator.uniform(-max_rotation_degrees, max_rotation_degrees, (count, 1, 1)))
     shrink = (1 + max_zoom) ** generator.uniform(-1, 1, (2, count, 1, 1))
     sine, cosine, (tall, wide) = (value.astype(np.float32) for value in (np.sin(angle), np.cos(angle), shrink))
     down = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
     right = np.arange(width, dtype=np.float32) - (width - 1) / 2
-    row = np.clip(tall * (cosine * down - sine * right) + (height - 1) / 2, 0, height - 1)
-    column = np.clip(wide * (sine * down + cosine * right) + (width - 1) / 2, 0, width - 1)
+    row = tall * (cosine * down - sine * right) + (height - 1) / 2
+    column = wide * (sine * down + cosine * right) + (width - 1) / 2
+    if elastic_distortion:
+        fields = _smooth_noise(generator, (2, count, height, width))
+        row, column = row + elastic_distortion * fields[0], column + elastic_distortion * fields[1]
+    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
     top = np.minimum(row.astype(np.int32), height - 2)
     left = np.minimum(column.astype(np.int32), width - 2)
     below, beside = (row - top)[..., None], (column - left)[..., None]
@@ -125,3 +154,16 @@ def _turn_and_zoom(
         np.rint(sampled, out=sampled)
     turned: NDArray[Any] = sampled.astype(images.dtype)
     return turned
+
+
+def _smooth_noise(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Returns noise smoothed by a Gaussian of a seventh of either of the last two axes; of deviation 1 everywhere."""
+    smoothers = []
+    for size in shape[-2:]:
+        spread = size / 7
+        points = spread * np.arange(-3, 11)  # noise at these places is enough for a Gaussian as wide as their distance
+        weights = np.exp(-(((np.arange(size)[:, None] - points) / spread) ** 2) / 2)
+        smoothers.append(np.float32(weights / np.linalg.norm(weights, axis=1, keepdims=True)))
+    noise = generator.standard_normal((*shape[:-2], 14, 14), dtype=np.float32)
+    smooth: NDArray[np.float32] = smoothers[0] @ noise @ smoothers[1].T
+    return smooth

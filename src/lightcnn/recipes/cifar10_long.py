@@ -1,6 +1,6 @@
 """CIFAR-10 with the article's layers, trained until longer brings little.
 
-Source: the layers are the article's (183,498 parameters); one cycle of Muon with cutout and CutMix, then averaged epochs
+Source: the layers are the article's (183,498 parameters); one cycle of Muon, cutout and CutMix, then averaged epochs
 
 Cost: about 9,900 s of training on one core of an AMD EPYC of the fourth generation
 

@@ -81,6 +81,7 @@ class Recipe:
         max_shift: Pictures: largest random shift in pixels.
         max_rotation_degrees: Pictures, faces: largest random turn, either way.
         max_zoom: Pictures, faces: largest random change of size, as a share.
+        elastic_distortion: Pictures, faces: standard deviation in pixels of a smooth random displacement.
         flip: Pictures, faces: whether training pictures are mirrored at random.
         cutout: Pictures, faces: side in pixels of a square that is blanked at random; 0 for none.
         cutmix: Pictures: share of the batches whose pictures get a piece of each other, and of each other's targets.
@@ -151,6 +152,7 @@ class Recipe:
     max_shift: int = _of(IMAGES, default=0)
     max_rotation_degrees: float = _of(IMAGES, FACES, default=0.0)
     max_zoom: float = _of(IMAGES, FACES, default=0.0)
+    elastic_distortion: float = _of(IMAGES, FACES, default=0.0)
     flip: bool = _of(IMAGES, FACES, default=False)
     cutout: int = _of(IMAGES, FACES, default=0)
     cutmix: float = _of(IMAGES, default=0.0)
@@ -283,6 +285,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_shift": (0, 10_000),
     "max_rotation_degrees": (0, 180),
     "max_zoom": (0, 10),
+    "elastic_distortion": (0, 100),
     "cutout": (0, 10_000),
     "cutmix": (0, 1),
     "validation_fraction": (0.001, 0.9),

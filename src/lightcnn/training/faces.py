@@ -110,6 +110,7 @@ def training_batch(
         generator,
         max_rotation_degrees=recipe.max_rotation_degrees,
         max_zoom=recipe.max_zoom,
+        elastic_distortion=recipe.elastic_distortion,
         flip=recipe.flip,
     )
     corners = generator.integers(0, pictures.shape[1] - recipe.crop_size + 1, (2, len(pictures), 1))

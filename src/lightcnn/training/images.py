@@ -163,6 +163,7 @@ def training_batch(
         max_shift=recipe.max_shift,
         max_rotation_degrees=recipe.max_rotation_degrees,
         max_zoom=recipe.max_zoom,
+        elastic_distortion=recipe.elastic_distortion,
         flip=recipe.flip,
         cutout=recipe.cutout,
     )
