@@ -227,3 +227,34 @@ def test_turn_and_zoom_repeat_the_edge_and_keep_floats():
     turned = augment_images(pictures, np.random.default_rng(0), max_rotation_degrees=45, max_zoom=0.5)
     assert turned.dtype == np.float32
     np.testing.assert_allclose(turned, 0.25, rtol=1e-6)
+
+
+# a picture whose value says where it is: what is sampled at a place tells how far that place was moved
+def _moves(count, height, width, **options):
+    down, right = np.mgrid[:height, :width].astype(np.float32)
+    places = np.broadcast_to(np.stack([down, right], axis=-1), (count, height, width, 2))
+    return augment_images(places, np.random.default_rng(0), **options) - places
+
+
+def test_elastic_distortion_moves_points_by_its_deviation():
+    # far enough from the edge, behind which there is nothing to come from
+    moves = _moves(400, 56, 42, elastic_distortion=0.8)[:, 8:-8, 8:-8]
+    assert moves.std() == pytest.approx(0.8, rel=0.02)
+    assert np.abs(moves.std(axis=0) / 0.8 - 1).max() < 0.2, "everywhere the same"
+    assert abs(moves.mean()) < 0.08
+    assert abs(np.corrcoef(moves[..., 0].ravel(), moves[..., 1].ravel())[0, 1]) < 0.1, "each way by itself"
+
+
+def test_elastic_distortion_is_smooth_over_a_seventh_of_the_picture():
+    moves = _moves(600, 70, 70, elastic_distortion=1.0)[:, 10:-10, 10:-10, 0]
+    for distance, expected in ((5, 0.94), (10, 0.78), (20, 0.37), (40, 0.02)):  # exp(-distance**2 / (2 * 10)**2)
+        for axis in (1, 2):
+            ahead, behind = np.moveaxis(moves, axis, 0)[distance:], np.moveaxis(moves, axis, 0)[:-distance]
+            assert (ahead * behind).mean() == pytest.approx(expected, abs=0.07)
+
+
+def test_elastic_distortion_of_nothing_else_keeps_other_draws():
+    pictures = np.random.default_rng(1).integers(0, 256, (4, 20, 20, 1), np.uint8)
+    still = augment_images(pictures, np.random.default_rng(0), max_rotation_degrees=20, elastic_distortion=1e-6)
+    turned = augment_images(pictures, np.random.default_rng(0), max_rotation_degrees=20)
+    assert np.abs(still.astype(int) - turned).max() <= 1

@@ -311,13 +311,14 @@ def test_resuming_with_another_recipe_names_the_change(call, finished, data):
     assert "epochs was 2, now 1" in result.err
 
 
-def test_ctrl_c_is_130_and_the_run_goes_on(data, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_130_and_the_run_goes_on(data, tmp_path, ending):
     arguments = ["train", "arrays", "--data-dir", data, "--run-dir", tmp_path / "run", *SMALL, "--set", "epochs=60"]
     command = [sys.executable, "-m", "lightcnn", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (tmp_path / "run" / "history.csv").exists():
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
@@ -329,6 +330,13 @@ def test_ctrl_c_is_130_and_the_run_goes_on(data, tmp_path):
     assert (run.checkpoint / "state.json").exists()
     # An epoch more would take long with 60 of them: that it goes on as if never stopped is in test_training.py.
     assert not list(run.folder.rglob("*.tmp"))
+
+
+def test_seeds_that_never_began_leave_no_folder(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call("train", "arrays", "--data-dir", "missing.npz", "--seeds", "1,2")
+    assert result.code == 1
+    assert not list((tmp_path / "runs" / "arrays").iterdir())
 
 
 def test_a_folder_of_pictures_with_a_bad_file(call, tmp_path):
@@ -650,6 +658,15 @@ def test_info_of_a_run_that_is_not_finished(call, tmp_path):
     assert result.code == 0
     assert f"0 of {get_recipe('mnist').epochs}" in result.out
     assert "not finished; go on with --resume" in result.out
+
+
+def test_info_of_a_damaged_run_does_not_call_it_unfinished(call, finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    (tmp_path / "run" / "environment.json").write_text("{")
+    result = call("info", tmp_path / "run")
+    assert result.code == 1
+    assert "environment.json is damaged" in result.err
+    assert "--resume" not in result.err
 
 
 def test_info_of_a_model(call, model, finished):

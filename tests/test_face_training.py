@@ -295,7 +295,9 @@ def test_a_validation_picture_is_the_centre(data):
     np.testing.assert_array_equal(labels, data.validation.labels[[3, 0]])
 
 
-@pytest.mark.parametrize(("key", "value"), [("max_rotation_degrees", 10.0), ("max_zoom", 0.1), ("cutout", 4)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_rotation_degrees", 10.0), ("max_zoom", 0.1), ("elastic_distortion", 1.0), ("cutout", 4)]
+)
 def test_a_batch_is_changed_and_depends_on_its_place_alone(data, key, value):
     def batch(**values):
         return faces.training_batch(recipe(**values), data, np.arange(5), np.random.default_rng(7))[0]

@@ -15,7 +15,7 @@ from conftest import real_file, without_compiling
 from lightcnn.augmentation.codecs import mu_law
 from lightcnn.datasets import load_speech
 from lightcnn.decoding import decode_audio
-from lightcnn.errors import DataError, RecipeError
+from lightcnn.errors import BadFilesError, DataError, RecipeError
 from lightcnn.layers.heads import HEADS
 from lightcnn.models import load_model, read_metadata, save_model
 from lightcnn.recipes import get_recipe
@@ -510,6 +510,23 @@ def test_a_run_is_not_deleted_for_a_corpus_without_validation(whole, corpus, tmp
         train(recipe(), run, train_only, overwrite=True, quiet=True)
     assert (run / "best.keras").exists()
     assert (run / "metrics.json").exists()
+
+
+def test_a_bad_recording_of_the_test_split_costs_only_its_figures(corpus, tmp_path):
+    damaged = tmp_path / "corpus"
+    shutil.copytree(corpus, damaged)  # the recordings themselves, not links to them
+    protocol = damaged / PROTOCOLS / "ASVspoof2019.LA.cm.eval.trl.txt"
+    bad = damaged / "ASVspoof2019_LA_eval" / "flac" / f"{protocol.read_text().split()[1]}.flac"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(BadFilesError, match=bad.name):
+        train(recipe(epochs=1), tmp_path / "run", damaged, quiet=True)
+    run = Run.open(tmp_path / "run")
+    assert set(run.metrics) == {"train_seconds", "parameters", "validation"}
+    assert {path.name for path in run.folder.iterdir()} == {
+        *(FILES - {"scores.csv", "scores.txt"}),
+        *("scores-validation.csv", "scores-validation.txt"),
+    }
+    assert "calibration" in read_metadata(run.best_model)
 
 
 def test_too_short_a_crop_for_the_network_is_a_clear_error(corpus, tmp_path):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -343,6 +344,35 @@ def test_resuming_a_finished_run_changes_nothing(data, tmp_path, whole):
     assert_same_run(run, whole)
 
 
+def test_a_resumed_run_remembers_what_it_began_with(data, tmp_path, checkpointed):
+    run = checkpointed(tmp_path / "run")
+    first = run.environment
+    (run.folder / "environment.json").write_text(json.dumps(first | {"versions": first["versions"] | {"keras": "3.0"}}))
+    train(recipe(), run.folder, data, resume=True, quiet=True)
+    resumed = run.environment
+    assert resumed["versions"]["keras"] == "3.0"
+    assert {key: resumed[key] for key in ("started", "command", "layers")} == {
+        key: first[key] for key in ("started", "command", "layers")
+    }
+    assert resumed["notes"][:-1] == first["notes"]
+    assert resumed["notes"][-1].startswith("Resumed at ")
+    assert resumed["notes"][-1].endswith(f" with keras {keras.__version__} instead of 3.0.")
+
+
+def test_a_training_leaves_no_data_in_memory(data, tmp_path, monkeypatch):
+    kept = []
+
+    def loading(*arguments, **options):
+        loaded = load_images("arrays", data, seed=1)
+        kept.append(weakref.ref(loaded))
+        return loaded
+
+    monkeypatch.setattr(training, "load_data", loading)
+    train(recipe(epochs=1), tmp_path / "run", data, quiet=True)
+    gc.collect()
+    assert [one() for one in kept] == [None]
+
+
 def test_a_finished_run_is_not_overwritten_by_accident(whole, data):
     before = whole.best_model.read_bytes()
     with pytest.raises(RunError, match="not empty"):
@@ -658,12 +688,18 @@ def test_a_teacher_has_seven_tenths_of_the_targets(whole, data, mnist, smoothing
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("max_shift", 3), ("max_rotation_degrees", 20.0), ("max_zoom", 0.3), ("flip", True), ("cutout", 8)],
+    [
+        ("max_shift", 3),
+        ("max_rotation_degrees", 20.0),
+        ("max_zoom", 0.3),
+        ("elastic_distortion", 1.0),
+        ("flip", True),
+        ("cutout", 8),
+    ],
 )
 def test_every_augmentation_reaches_the_batch(data, key, value):
     def batch(**values):
-        still = {"max_shift": 0, "max_rotation_degrees": 0.0, "max_zoom": 0.0, "flip": False, "cutout": 0}
-        own = recipe(**{**still, **values})
+        own = recipe(**{"max_shift": 0, **values})
         return training.images.training_batch(own, loaded, positions, np.random.default_rng(5))[0]
 
     loaded, positions = load_images("arrays", data, seed=1), np.arange(32)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from lightcnn.errors import StorageError
 
-__all__ = ["atomic_write", "cache_folder", "file_digest", "fits_memory", "json_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_write",
+    "cache_folder",
+    "file_digest",
+    "fits_memory",
+    "json_bytes",
+    "write_json",
+    "write_rows",
+    "write_text",
+]
 
 
 @contextmanager
@@ -24,8 +35,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Opens a temporary file beside `path` and renames it to `path` once all is on the disk.
 
     A kill, a full disk or an exception at any moment leaves the old file or the new one, never half of one, and no
-    temporary file behind; only SIGTERM and SIGKILL, of which Python is not told, can leave a hidden `.tmp` file, which
-    nobody reads.
+    temporary file behind; only what ends Python without telling it (SIGKILL; outside the command line SIGTERM too) can
+    leave a hidden `.tmp` file, which nobody reads.
 
     Args:
         path: Where the file shall stand; of a link, where it points to. Missing parent folders are made. To a device or
@@ -87,6 +98,18 @@ def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
         file.write(json_bytes(content) + b"\n")
+
+
+def write_rows(
+    path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]], errors: str = "backslashreplace"
+) -> None:
+    """Writes a table as CSV in UTF-8, row by row, whole or not at all; `errors` is for names that are no text."""
+    with atomic_write(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors=errors, newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        text.detach()
 
 
 def json_bytes(content: Any) -> bytes:

@@ -113,14 +113,15 @@ def augment_audio(
         ("max_gain_db", float(max_gain_db > 0), lambda rows: _with_gain(rows, max_gain_db, generator)),
         ("codec", codec, coded),
     ]
-    for name, share, change in steps:
+    for name, share, _ in steps:
         if not 0 <= share <= 1:
             raise ValueError(f"`{name}` is a share of recordings, from 0 to 1. Received: {name}={share}")
+    if any(share for _, share, _ in steps):
+        samples = samples.copy()
+    for _, share, change in steps:
         chosen = np.flatnonzero(generator.random(len(samples)) < share) if share else np.zeros(0, np.int64)
         if len(chosen):
-            changed = samples.copy()
-            changed[chosen] = change(samples[chosen])
-            samples = changed
+            samples[chosen] = change(samples[chosen])
     return samples
 
 

@@ -138,7 +138,8 @@ def _turn_and_zoom(
     column = wide * (sine * down + cosine * right) + (width - 1) / 2
     if elastic_distortion:
         fields = _smooth_noise(generator, (2, count, height, width))
-        row, column = row + elastic_distortion * fields[0], column + elastic_distortion * fields[1]
+        row += elastic_distortion * fields[0]
+        column += elastic_distortion * fields[1]
     row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
     top = np.minimum(row.astype(np.int32), height - 2)
     left = np.minimum(column.astype(np.int32), width - 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.bootstrapping import faces, images
 from lightcnn.errors import DataError, RecipeError, RunError
-from lightcnn.files import atomic_write, file_digest, write_json
+from lightcnn.files import file_digest, write_json, write_rows
 from lightcnn.progress import ProgressBar
 from lightcnn.runs import FACES, IMAGES, Recipe, Run, default_run_folder, load_data
 from lightcnn.training import build_networks, train
@@ -311,12 +310,7 @@ def _write_decisions(
     names, split = np.array(data.labels, object), data.train
     files = (split.names[row] for row in split.rows[state.positions])
     columns = files, names[state.labels], names[predicted], map("{:.9g}".format, probabilities), decisions
-    with atomic_write(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(zip(*columns, strict=True))
-        text.detach()
+    write_rows(path, _COLUMNS, zip(*columns, strict=True), errors="surrogateescape")  # what is read again
 
 
 def _read_decisions(path: Path, digest: str, labels: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ class _Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace", encoding=None if stream.isatty() else "utf-8")
         try:
             kwargs["standalone_mode"] = False
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _ending_as_by_ctrl_c():
                 warnings.showwarning = _note
                 sys.exit(super().main(*args, **kwargs) or 0)
         except click.exceptions.Abort as error:  # click's name for Ctrl-C, and for an EOFError
@@ -64,6 +67,21 @@ class _Commands(click.Group):
             sys.exit(error.exit_code)
         except Exception as error:
             sys.exit(_failed(error))
+
+
+@contextlib.contextmanager
+def _ending_as_by_ctrl_c() -> Iterator[None]:
+    """Lets what ends a process from outside (a queue, a supervisor, a closed terminal) leave nothing half done."""
+    endings = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ours = threading.current_thread() is threading.main_thread()  # only it may set what a signal does
+    taken = [number for number in endings if ours and signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores one
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _note(message: Warning | str, *place: Any, **more: Any) -> None:

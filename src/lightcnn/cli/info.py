@@ -70,7 +70,6 @@ def _print_recipe(name: str) -> None:
 
 
 def _print_run(folder: Path) -> None:
-    from lightcnn.errors import RunError
     from lightcnn.runs import Run
 
     run = Run.open(folder)
@@ -80,11 +79,10 @@ def _print_run(folder: Path) -> None:
         ("seed", recipe.seed),
         ("epochs", f"{len(history)} of {recipe.epochs}"),
     ]
-    try:
-        environment, metrics = run.environment, run.metrics
-    except RunError:
+    if not run.has_metrics:
         rows.append(("state", "not finished; go on with --resume"))
     else:
+        environment, metrics = run.environment, run.metrics
         rows += [("data", environment["data"]["name"]), ("labels", _listed(environment["data"]["labels"]))]
         rows += [("parameters", f"{metrics['parameters']:,}"), ("seconds", f"{metrics['train_seconds']:.0f}")]
         for split in ("validation", "test"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -80,27 +81,32 @@ def train(
     runs: list[Run] = []
     now = datetime.now().astimezone()
     folders = [folder / f"seed-{one}" for one in several] or [folder]
-    if several and not resume:
+    try:
+        if several and not resume:
+            for own_folder, resolved in zip(folders, recipes, strict=True):
+                with Run.claim(own_folder, resolved, overwrite=overwrite):
+                    pass  # the third seed's folder is not found in use after two trainings
         for own_folder, resolved in zip(folders, recipes, strict=True):
-            with Run.claim(own_folder, resolved, overwrite=overwrite):
-                pass  # the third seed's folder is not found in use after two trainings
-    for own_folder, resolved in zip(folders, recipes, strict=True):
-        try:
-            run = train_recipe(
-                resolved,
-                own_folder,
-                data_dir,
-                # of several seeds, the one that was interrupted goes on and the later ones start
-                resume=resume and (not several or (own_folder / "recipe.json").exists()),
-                overwrite=overwrite,
-                validation_only=validation_only,
-                skip_bad_files=skip_bad_files,
-                quiet=quiet,
-                command=command,
-            )
-        except KeyboardInterrupt:
-            end_interrupted(folder, resume or bool(runs) or began(own_folder, now))
-        runs.append(run)
+            try:
+                run = train_recipe(
+                    resolved,
+                    own_folder,
+                    data_dir,
+                    # of several seeds, the one that was interrupted goes on and the later ones start
+                    resume=resume and (not several or (own_folder / "recipe.json").exists()),
+                    overwrite=overwrite,
+                    validation_only=validation_only,
+                    skip_bad_files=skip_bad_files,
+                    quiet=quiet,
+                    command=command,
+                )
+            except KeyboardInterrupt:
+                end_interrupted(folder, resume or bool(runs) or began(own_folder, now))
+            runs.append(run)
+    finally:
+        if several:
+            with contextlib.suppress(OSError):  # unless it holds a run
+                folder.rmdir()
     if several:
         _print_comparison(runs)
 

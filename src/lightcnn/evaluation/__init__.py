@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightcnn.errors import RunError
+from lightcnn.errors import DataError, RunError
 from lightcnn.evaluation import faces, images, speech
 from lightcnn.inference import predictor_of
 from lightcnn.models import write_metadata
@@ -117,6 +117,9 @@ def evaluate_splits(
 
     Returns:
         The figures by split.
+
+    Raises:
+        DataError: If examples cannot be read. What was measured before is written.
     """
     figures, _ = _measure_own(run, data, splits, bar, known)
     for name in splits:
@@ -128,22 +131,34 @@ def _measure_own(
     run: Run, data: Any, splits: tuple[str, ...], bar: ProgressBar, known: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
     """Returns the figures by split, and the scores of the last one."""
-    task, figures = _TASKS[run.recipe.task], dict[str, Any]()
+    task, figures, scores = _TASKS[run.recipe.task], dict[str, Any](), None
     predictor = _opened(run)
     calibrated_on, kept = _CALIBRATED.get(run.recipe.task, ("", ""))
-    for name in splits:
-        figures[name], scores = task.measure(predictor, data, name, bar)
-        if name == calibrated_on and kept not in predictor.metadata:
-            run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when it is asked for
-            write_metadata(run.best_model, {**predictor.metadata, **task.calibrate(data.split(name), scores)})
-            predictor = _opened(run)
-            figures[name] = task.figures_of(predictor, data, name, scores)
-            if (figures[name]["eer"] or 0) > 0.5:
-                bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
-    metrics_of_run = {**known, **figures}
-    run.write_metrics(metrics_of_run)
+    try:
+        for name in splits:
+            measured, scores_of_split = task.measure(predictor, data, name, bar)
+            if name == calibrated_on and kept not in predictor.metadata:
+                run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when asked for
+                calibration = task.calibrate(data.split(name), scores_of_split)
+                write_metadata(run.best_model, {**predictor.metadata, **calibration})
+                predictor = _opened(run)
+                measured = task.figures_of(predictor, data, name, scores_of_split)
+                if (measured["eer"] or 0) > 0.5:
+                    bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
+            figures[name], scores = measured, scores_of_split
+    except DataError:  # one bad recording of the test split does not cost what was measured before it
+        if figures:
+            _write(run, data, figures, scores, known)
+        raise
+    _write(run, data, figures, scores, known)
+    return figures, scores
+
+
+def _write(run: Run, data: Any, figures: dict[str, Any], scores: Any, known: dict[str, Any]) -> None:
+    """Writes the figures of splits, and the report with the scores of the last of them."""
+    metrics, name = {**known, **figures}, list(figures)[-1]
+    run.write_metrics(metrics)
     # The test split's scores are the run's; those of other splits get a name of their own.
     path = run.scores if name == "test" else run.scores.with_name(f"scores-{name}.csv")
-    task.write_scores(path, data.split(name), scores, data.labels)
-    write_report(run.report, run, data, name, scores, metrics_of_run)
-    return figures, scores
+    _TASKS[run.recipe.task].write_scores(path, data.split(name), scores, data.labels)
+    write_report(run.report, run, data, name, scores, metrics)

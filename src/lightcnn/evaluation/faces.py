@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from lightcnn.backends import random_stream
 from lightcnn.datasets import Split
 from lightcnn.datasets.faces.loading import FaceDataset, centre_of
-from lightcnn.files import write_text
+from lightcnn.files import write_rows
 from lightcnn.inference.faces import FacePredictor
 from lightcnn.metrics import cosine_similarity, identification_rates, l2_normalize
 from lightcnn.models import load_model, read_metadata
@@ -249,11 +247,11 @@ def told(figures: dict[str, Any]) -> str:
 
 def write_scores(path: Path, split: Split, scored: PairScores, labels: tuple[str, ...]) -> None:
     """Writes the scores of at most 1,000,000 pairs as CSV, a row a pair."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file_a", "file_b", "same", "score (higher = more alike)"])
+    header = ["file_a", "file_b", "same", "score (higher = more alike)"]
     names = [split.names[row] for row in split.rows]
     columns = (column[:_MOST_ROWS].tolist() for column in (scored.first, scored.second, scored.same, scored.scores))
-    for first, second, same, score in zip(*columns, strict=True):
-        writer.writerow([names[first], names[second], int(same), f"{score:.9g}"])
-    write_text(path, text.getvalue())
+    rows = (
+        [names[first], names[second], int(same), f"{score:.9g}"]
+        for first, second, same, score in zip(*columns, strict=True)
+    )
+    write_rows(path, header, rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from lightcnn import metrics
 from lightcnn.datasets import ImageDataset, Split
-from lightcnn.files import write_text
+from lightcnn.files import write_rows
 from lightcnn.inference.images import PicturePredictor
 from lightcnn.progress import ProgressBar
 
@@ -70,10 +68,10 @@ def told(figures: dict[str, Any]) -> str:
 
 def write_scores(path: Path, split: Split, probabilities: NDArray[np.float32], labels: tuple[str, ...]) -> None:
     """Writes every picture's label, prediction and probabilities as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "label", "prediction", *(f"probability_{label}" for label in labels)])
-    predictions = probabilities.argmax(axis=1)
-    for row, label, prediction, scores in zip(split.rows, split.labels, predictions, probabilities, strict=True):
-        writer.writerow([split.names[row], labels[label], labels[prediction], *(f"{score:.6g}" for score in scores)])
-    write_text(path, text.getvalue())
+    header = ["file", "label", "prediction", *(f"probability_{label}" for label in labels)]
+    columns = split.rows, split.labels, probabilities.argmax(axis=1), probabilities
+    rows = (
+        [split.names[row], labels[label], labels[prediction], *map("{:.6g}".format, scores)]
+        for row, label, prediction, scores in zip(*columns, strict=True)
+    )
+    write_rows(path, header, rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from lightcnn.calibration import Calibration, fit_calibration
 from lightcnn.datasets import CORPORA, SpeechDataset, SpeechSplit, find_corpora
 from lightcnn.datasets.scores import read_asv_scores
 from lightcnn.errors import BadFilesError, DataError
-from lightcnn.files import write_text
+from lightcnn.files import write_rows, write_text
 from lightcnn.inference.speech import SpeechPredictor
 from lightcnn.metrics import act_dcf, asv_error_rates, cllr, eer, eer_per_group, min_cllr, min_dcf, min_t_dcf
 from lightcnn.progress import ProgressBar
@@ -169,14 +167,13 @@ def told(figures: dict[str, Any]) -> str:
 
 def write_scores(path: Path, split: SpeechSplit, scores: NDArray[np.float64], labels: tuple[str, ...]) -> None:
     """Writes every recording's score as CSV, and beside it the official four columns of ASVspoof 2019."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["utterance", "speaker", "condition", "attack", "label", "score (higher = more bona fide)"])
+    header = ["utterance", "speaker", "condition", "attack", "label", "score (higher = more bona fide)"]
     columns = (split.speakers, split.conditions, split.attacks)
-    for row, name in enumerate(split.names):
-        texts = (column[row] for column in columns)
-        writer.writerow([name, *texts, labels[split.labels[row]], f"{scores[row]:.9g}"])
-    write_text(path, text.getvalue())
+    rows = (
+        [name, *(column[row] for column in columns), labels[split.labels[row]], f"{scores[row]:.9g}"]
+        for row, name in enumerate(split.names)
+    )
+    write_rows(path, header, rows)
     write_submission(path.with_suffix(".txt"), split, scores, "asvspoof2019")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightcnn.errors import RecipeError, RunError, StorageError
-from lightcnn.files import write_json, write_text
+from lightcnn.files import write_json, write_rows
 from lightcnn.runs.recipe import Recipe
 
 try:
@@ -152,6 +151,8 @@ class Run:
 
     def start(self, recipe: Recipe) -> None:
         """Empties the claimed folder and writes `recipe.json`; killed on the way, it is still a run's folder."""
+        # The checkpoint first: without what it is checked against, it would be taken for that of the new run.
+        self._remove(self.checkpoint.glob("state.json"))
         self._remove(path for path in self.folder.iterdir() if path.name != "recipe.json")
         write_json(self._path("recipe.json"), recipe.to_json())
 
@@ -266,11 +267,7 @@ class Run:
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes `history.csv`: one header, one row an epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self._path("history.csv"), text.getvalue())
+        write_rows(self._path("history.csv"), rows[0], (row.values() for row in rows))
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self._path(name)

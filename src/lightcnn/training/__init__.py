@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from lightcnn.backends import describe_environment, set_seed
-from lightcnn.errors import ExportError, RunError
+from lightcnn.errors import DataError, ExportError, RunError
 from lightcnn.evaluation import evaluate_splits
 from lightcnn.exporting import examples_of, export
 from lightcnn.models import describe_layers, read_metadata
@@ -92,15 +92,20 @@ def train(
             run.start(recipe)  # only now: what stood there is not given up for data that cannot be used
         environment = _environment(data, data_dir, networks, command, notes)
         if first is not None:
-            notes = [*first["notes"], f"Resumed at {environment['started']}."]
-            environment |= {"command": first["command"], "started": first["started"], "notes": notes}
+            resumed = _resumed(first, environment)
+            environment = {**first, "data": environment["data"], "notes": [*first["notes"], resumed]}
         run.write_environment(environment)
         state = fit(run, recipe, data, networks, task, bar)
         # Figures are written after the last epoch only, so those of other splits are of this very model.
         known = run.metrics if going_on and run.has_metrics else {}
         known |= {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
         measured = ("calibration", "validation", *(() if validation_only else ("test",)))  # the threshold comes first
-        evaluate_splits(run, data, tuple(name for name in measured if name in data.splits), bar, known)
+        try:
+            evaluate_splits(run, data, tuple(name for name in measured if name in data.splits), bar, known)
+        except DataError:
+            if run.has_metrics:  # all but those of the test split, whose bad files are told next
+                _export(run, data, networks, bar)
+            raise
         _export(run, data, networks, bar)
         bar.tell(f"Report: {run.report}")
     return run
@@ -151,6 +156,17 @@ def _first_environment(run: Run, data: Any) -> dict[str, Any] | None:
             f"Go on with KERAS_BACKEND={first['backend']}."
         )
     return first
+
+
+def _resumed(first: dict[str, Any], now: dict[str, Any]) -> str:
+    """Returns a note that a run goes on, and with what other versions than those that it began with."""
+    before, after = ({"processor": one["processor"], **one["versions"]} for one in (first, now))
+    changes = [
+        f"{key} {after.get(key)} instead of {before.get(key)}"
+        for key in before | after
+        if after.get(key) != before.get(key)
+    ]
+    return f"Resumed at {now['started']}{' with ' if changes else ''}{', '.join(changes)}."
 
 
 def _environment(

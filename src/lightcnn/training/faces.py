@@ -113,9 +113,10 @@ def training_batch(
         elastic_distortion=recipe.elastic_distortion,
         flip=recipe.flip,
     )
-    corners = generator.integers(0, pictures.shape[1] - recipe.crop_size + 1, (2, len(pictures), 1))
-    rows, columns = corners + np.arange(recipe.crop_size)
-    pieces = pictures[np.arange(len(pictures))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    size = recipe.crop_size
+    tops, lefts = generator.integers(0, pictures.shape[1] - size + 1, (2, len(pictures))).tolist()
+    corners = zip(pictures, tops, lefts, strict=True)
+    pieces = np.stack([picture[top : top + size, left : left + size] for picture, top, left in corners])
     pieces = augment_images(pieces, generator, cutout=recipe.cutout)
     return pieces.astype(np.float32), data.train.labels[positions].astype(np.int32)
 

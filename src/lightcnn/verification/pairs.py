@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lightcnn.datasets import FacePairs, PackedPairs
 from lightcnn.decoding import find_pictures
 from lightcnn.errors import BadFilesError, DataError
-from lightcnn.files import write_text
+from lightcnn.files import write_rows
 from lightcnn.inference.faces import FacePredictor
 from lightcnn.metrics import eer, tar_at_far, verification_accuracy
 from lightcnn.verification.gallery import Landmarks, Track, embed, unit_rows, untracked
@@ -247,14 +245,14 @@ def write_scores(path: Path | str, pairs: FacePairs | PackedPairs, scores: Array
     Raises:
         StorageError: If the file cannot be written; the old one is whole.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file_a", "file_b", "same", "fold", "score (higher = more alike)"])
+    header = ["file_a", "file_b", "same", "fold", "score (higher = more alike)"]
     names = picture_names(pairs)
     columns = *pair_positions(pairs), pairs.same.astype(int), pairs.folds, np.asarray(scores)
-    for first, second, same, fold, score in zip(*(column.tolist() for column in columns), strict=True):
-        writer.writerow([names[first], names[second], same, fold, f"{score:.9g}"])
-    write_text(Path(path), text.getvalue())
+    rows = (
+        [names[first], names[second], same, fold, f"{score:.9g}"]
+        for first, second, same, fold, score in zip(*(column.tolist() for column in columns), strict=True)
+    )
+    write_rows(Path(path), header, rows)
 
 
 def picture_names(pairs: FacePairs | PackedPairs) -> list[str]:
