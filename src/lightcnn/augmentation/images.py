@@ -164,7 +164,7 @@ def _smooth_noise(generator: np.random.Generator, shape: tuple[int, ...]) -> NDA
         spread = size / 7
         points = spread * np.arange(-3, 11)  # noise at these places is enough for a Gaussian as wide as their distance
         weights = np.exp(-(((np.arange(size)[:, None] - points) / spread) ** 2) / 2)
-        smoothers.append(np.float32(weights / np.linalg.norm(weights, axis=1, keepdims=True)))
+        smoothers.append((weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32))
     noise = generator.standard_normal((*shape[:-2], 14, 14), dtype=np.float32)
     smooth: NDArray[np.float32] = smoothers[0] @ noise @ smoothers[1].T
     return smooth
