@@ -175,9 +175,11 @@ def reverberate(samples: Samples, responses: Samples) -> Samples:
     array([[0.89, 0.  , 0.45, 0.  ]], dtype=float32)
     """
     length = samples.shape[-1]
-    direct = np.abs(responses).argmax(axis=1)
+    direct = np.abs(responses).argmax(axis=1).tolist()
     full = fftconvolve(samples, responses, axes=-1)
-    heard = np.take_along_axis(full, direct[:, None] + np.arange(length), axis=1)
+    heard = np.empty_like(full, shape=(len(full), length))
+    for row, start in enumerate(direct):
+        heard[row] = full[row, start : start + length]
     scale = np.sqrt(power(samples) / np.maximum(power(heard), 1e-20))
     scaled: Samples = (heard * scale).astype(np.float32)
     return scaled
