@@ -302,3 +302,10 @@ def test_stationary_noise_is_between_its_ratios():
 def test_rawboost_stays_within_range(change):
     loud = np.random.default_rng(0).uniform(-1, 1, (5, 4000)).astype(np.float32)
     assert np.abs(change(loud, np.random.default_rng(0))).max() <= 1
+
+
+def test_one_room_for_several_recordings():
+    generator = np.random.default_rng(0)
+    samples, response = (generator.standard_normal(shape).astype(np.float32) for shape in ((3, 500), (1, 40)))
+    one_by_one = np.concatenate([reverberate(row[None], response) for row in samples])
+    np.testing.assert_allclose(reverberate(samples, response), one_by_one, atol=1e-5)

@@ -258,3 +258,10 @@ def test_elastic_distortion_of_nothing_else_keeps_other_draws():
     still = augment_images(pictures, np.random.default_rng(0), max_rotation_degrees=20, elastic_distortion=1e-6)
     turned = augment_images(pictures, np.random.default_rng(0), max_rotation_degrees=20)
     assert np.abs(still.astype(int) - turned).max() <= 1
+
+
+def test_a_square_of_any_size_is_cut_out():
+    pictures = np.random.default_rng(1).integers(0, 256, (4, 9, 12, 3), np.uint8)
+    expected = np.broadcast_to(pictures.mean(axis=(1, 2), keepdims=True).astype(np.uint8), pictures.shape)
+    for side in (24, 10_000):
+        np.testing.assert_array_equal(augment_images(pictures, np.random.default_rng(0), cutout=side), expected)

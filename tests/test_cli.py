@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from conftest import begin, environment_of, now
 from PIL import Image
 
 from lightcnn import __version__
+from lightcnn.cli import group
 from lightcnn.cli.group import OUTPUT_FILE
 from lightcnn.exporting import export
 from lightcnn.files import file_digest
@@ -337,6 +339,41 @@ def test_seeds_that_never_began_leave_no_folder(call, tmp_path, monkeypatch):
     result = call("train", "arrays", "--data-dir", "missing.npz", "--seeds", "1,2")
     assert result.code == 1
     assert not list((tmp_path / "runs" / "arrays").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_ending_from_outside_is_taken_once_and_only_where_it_would_end(number):
+    before = signal.getsignal(number)
+    try:
+        signal.signal(number, signal.SIG_DFL)
+        with pytest.raises(KeyboardInterrupt), group._ending_as_by_ctrl_c():
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                os.kill(os.getpid(), number)  # a second one does not end the tidying up
+                tidied = True
+        assert tidied
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)  # as nohup does with SIGHUP
+        with group._ending_as_by_ctrl_c():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_commands_can_be_called_from_other_threads(finished, capsys):
+    codes = []
+
+    def run():
+        with pytest.raises(SystemExit) as ended:
+            group.main(["info", str(finished.folder)])
+        codes.append(ended.value.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert codes == [0]
 
 
 def test_a_folder_of_pictures_with_a_bad_file(call, tmp_path):

@@ -359,6 +359,19 @@ def test_a_resumed_run_remembers_what_it_began_with(data, tmp_path, checkpointed
     assert resumed["notes"][-1].endswith(f" with keras {keras.__version__} instead of 3.0.")
 
 
+def test_without_a_finished_epoch_a_run_begins_again(data, mnist, whole, tmp_path, monkeypatch):
+    interrupt_in_epoch(monkeypatch, epoch=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path / "run", data, quiet=True)
+    monkeypatch.undo()
+    path = tmp_path / "run" / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"preprocessing": [7.0, 7.0]}))
+    run = train(recipe(), tmp_path / "run", data, resume=True, quiet=True)
+    assert_same_run(run, whole)
+    assert run.environment["preprocessing"] == whole.environment["preprocessing"]
+    assert not any(note.startswith("Resumed") for note in run.environment["notes"])
+
+
 def test_a_training_leaves_no_data_in_memory(data, tmp_path, monkeypatch):
     kept = []
 

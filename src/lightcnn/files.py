@@ -13,6 +13,7 @@ import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from lightcnn.errors import StorageError
 __all__ = [
     "atomic_write",
     "cache_folder",
+    "csv_line",
     "file_digest",
     "fits_memory",
     "json_bytes",
@@ -105,11 +107,15 @@ def write_rows(
 ) -> None:
     """Writes a table as CSV in UTF-8, row by row, whole or not at all; `errors` is for names that are no text."""
     with atomic_write(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors=errors, newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        text.detach()
+        for row in chain([header], rows):
+            file.write(csv_line(row).encode(errors=errors))
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """Returns a line of a CSV file, in which a name that holds an end of lines, of whatever kind, is quoted."""
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)  # with another `lineterminator` it quotes no other ends
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def json_bytes(content: Any) -> bytes:

@@ -175,10 +175,10 @@ def reverberate(samples: Samples, responses: Samples) -> Samples:
     array([[0.89, 0.  , 0.45, 0.  ]], dtype=float32)
     """
     length = samples.shape[-1]
-    direct = np.abs(responses).argmax(axis=1).tolist()
+    direct = np.abs(responses).argmax(axis=1)
     full = fftconvolve(samples, responses, axes=-1)
     heard = np.empty_like(full, shape=(len(full), length))
-    for row, start in enumerate(direct):
+    for row, start in enumerate(np.broadcast_to(direct, len(full)).tolist()):
         heard[row] = full[row, start : start + length]
     scale = np.sqrt(power(samples) / np.maximum(power(heard), 1e-20))
     scaled: Samples = (heard * scale).astype(np.float32)

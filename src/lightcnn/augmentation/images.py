@@ -79,6 +79,7 @@ def _mean_colours(images: NDArray[Any]) -> NDArray[Any]:
 
 def _cut_out(images: NDArray[Any], colours: NDArray[Any], generator: np.random.Generator, side: int) -> NDArray[Any]:
     count, height, width = images.shape[:3]
+    side = min(side, 2 * max(height, width))  # which blanks all, wherever its centre is
     corner = generator.integers(0, (height, width), (count, 2)) - side // 2
     # what lies outside falls on the edge, which is in the square then
     rows = np.clip(corner[:, :1] + np.arange(side), 0, height - 1)

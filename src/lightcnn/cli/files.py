@@ -151,17 +151,11 @@ _CSV = {
 
 
 def _as_csv(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    import csv
-    import io
+    from lightcnn.files import csv_line
 
-    def line(cells: Iterable[str]) -> str:
-        text = io.StringIO()
-        csv.writer(text).writerow(cells)  # with its own ends of lines it quotes a name that holds one of them
-        return text.getvalue().removesuffix("\r\n") + "\n"
-
-    yield line(_CSV[kind])
+    yield csv_line(_CSV[kind])
     for row in rows:
-        yield line("" if row[key] is None else f"{row[key]:{form}}" for key, form in _CSV[kind].items())
+        yield csv_line("" if row[key] is None else f"{row[key]:{form}}" for key, form in _CSV[kind].items())
 
 
 def _as_table(kind: str, rows: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -57,9 +57,9 @@ class _Commands(click.Group):
             with warnings.catch_warnings(), _ending_as_by_ctrl_c():
                 warnings.showwarning = _note
                 sys.exit(super().main(*args, **kwargs) or 0)
-        except click.exceptions.Abort as error:  # click's name for Ctrl-C, and for an EOFError
-            if not isinstance(error.__cause__, KeyboardInterrupt):
-                sys.exit(_failed(error.__cause__ or error))
+        except (click.exceptions.Abort, KeyboardInterrupt) as error:
+            if isinstance(error, click.exceptions.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
+                sys.exit(_failed(error.__cause__ or error))  # click's name for an EOFError too
             click.echo("Interrupted.", err=True)
             sys.exit(130)
         except click.ClickException as error:
@@ -75,8 +75,14 @@ def _ending_as_by_ctrl_c() -> Iterator[None]:
     endings = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     ours = threading.current_thread() is threading.main_thread()  # only it may set what a signal does
     taken = [number for number in endings if ours and signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores one
+
+    def end(number: int, frame: Any) -> None:
+        for one in taken:  # who ends processes often says so twice, and tidying up shall not be ended too
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     for number in taken:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, end)
     try:
         yield
     finally:

@@ -6,11 +6,12 @@ on whether it could be exported.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightcnn.errors import DataError, RunError
+from lightcnn.errors import BadFilesError, RunError
 from lightcnn.evaluation import faces, images, speech
 from lightcnn.inference import predictor_of
 from lightcnn.models import write_metadata
@@ -81,8 +82,8 @@ def evaluate(
                 "examples that were. Evaluate the test split of other data."
             )
         if own:
-            measured, scores = _measure_own(run, data, (split,), bar, known)
-            figures: dict[str, Any] = measured[split]
+            ((_, figures, scores),) = _measured(run, data, (split,), bar)
+            _write(run, data, {split: figures}, scores, known)
             bar.tell(f"Report: {run.report}")
         else:
             bar.say(
@@ -105,57 +106,55 @@ def _opened(run: Run) -> Any:
 
 def evaluate_splits(
     run: Run, data: Any, splits: tuple[str, ...], bar: ProgressBar, known: dict[str, Any]
-) -> dict[str, Any]:
+) -> BadFilesError | None:
     """Measures a run's best model on splits of loaded data; the last split's scores go to file and report.
 
     Args:
         run: The run.
         data: Its data.
-        splits: The names of the splits.
+        splits: The names of the splits, the test split last.
         bar: Shows the progress.
         known: What `metrics.json` shall hold besides.
 
     Returns:
-        The figures by split.
+        None, or what kept the test split from being measured: one bad recording there costs no more than its figures.
 
     Raises:
-        DataError: If examples cannot be read. What was measured before is written.
+        BadFilesError: If examples of another split cannot be read.
     """
-    figures, _ = _measure_own(run, data, splits, bar, known)
-    for name in splits:
-        bar.tell(f"{name}: {_TASKS[run.recipe.task].told(figures[name])}")
-    return figures
-
-
-def _measure_own(
-    run: Run, data: Any, splits: tuple[str, ...], bar: ProgressBar, known: dict[str, Any]
-) -> tuple[dict[str, Any], Any]:
-    """Returns the figures by split, and the scores of the last one."""
-    task, figures, scores = _TASKS[run.recipe.task], dict[str, Any](), None
-    predictor = _opened(run)
-    calibrated_on, kept = _CALIBRATED.get(run.recipe.task, ("", ""))
+    figures, scores, failure = dict[str, Any](), None, None
     try:
-        for name in splits:
-            measured, scores_of_split = task.measure(predictor, data, name, bar)
-            if name == calibrated_on and kept not in predictor.metadata:
-                run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when asked for
-                calibration = task.calibrate(data.split(name), scores_of_split)
-                write_metadata(run.best_model, {**predictor.metadata, **calibration})
-                predictor = _opened(run)
-                measured = task.figures_of(predictor, data, name, scores_of_split)
-                if (measured["eer"] or 0) > 0.5:
-                    bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
-            figures[name], scores = measured, scores_of_split
-    except DataError:  # one bad recording of the test split does not cost what was measured before it
-        if figures:
-            _write(run, data, figures, scores, known)
-        raise
+        for name, found, scores in _measured(run, data, splits, bar):  # noqa: B007  the last scores are written
+            figures[name] = found
+            bar.tell(f"{name}: {_TASKS[run.recipe.task].told(found)}")
+    except BadFilesError as error:
+        if "validation" not in figures:
+            raise
+        failure = error
     _write(run, data, figures, scores, known)
-    return figures, scores
+    return failure
+
+
+def _measured(
+    run: Run, data: Any, splits: tuple[str, ...], bar: ProgressBar
+) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yields the name, the figures and the scores of each split."""
+    task, predictor = _TASKS[run.recipe.task], _opened(run)
+    calibrated_on, kept = _CALIBRATED.get(run.recipe.task, ("", ""))
+    for name in splits:
+        figures, scores = task.measure(predictor, data, name, bar)
+        if name == calibrated_on and kept not in predictor.metadata:
+            run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when it is asked for
+            write_metadata(run.best_model, {**predictor.metadata, **task.calibrate(data.split(name), scores)})
+            predictor = _opened(run)
+            figures = task.figures_of(predictor, data, name, scores)
+            if (figures["eer"] or 0) > 0.5:
+                bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
+        yield name, figures, scores
 
 
 def _write(run: Run, data: Any, figures: dict[str, Any], scores: Any, known: dict[str, Any]) -> None:
-    """Writes the figures of splits, and the report with the scores of the last of them."""
+    """Writes the figures of splits, and the scores and the report of the last of them."""
     metrics, name = {**known, **figures}, list(figures)[-1]
     run.write_metrics(metrics)
     # The test split's scores are the run's; those of other splits get a name of their own.

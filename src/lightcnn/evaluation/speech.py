@@ -66,7 +66,8 @@ def measure(
         else:
             scores[row] = found["score"]
     if failures:
-        raise BadFilesError(failures, "Mend them, or take them out of the list: a score file must be complete.")
+        hint = "Mend them, or take them out of the list: a score file must be complete. Then use `lightcnn evaluate`."
+        raise BadFilesError(failures, hint)
     return figures_of(predictor, data, name, scores), scores
 
 

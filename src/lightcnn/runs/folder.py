@@ -267,7 +267,7 @@ class Run:
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes `history.csv`: one header, one row an epoch."""
-        write_rows(self._path("history.csv"), rows[0], (row.values() for row in rows))
+        write_rows(self._path("history.csv"), rows[0], ([row[key] for key in rows[0]] for row in rows))
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self._path(name)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from lightcnn.backends import describe_environment, set_seed
-from lightcnn.errors import DataError, ExportError, RunError
+from lightcnn.errors import ExportError, RunError
 from lightcnn.evaluation import evaluate_splits
 from lightcnn.exporting import examples_of, export
 from lightcnn.models import describe_layers, read_metadata
@@ -80,34 +80,31 @@ def train(
             Run.open(run.folder)  # which the folder of all rounds of bootstrapping is not
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
         _tell_of_data(data, bar)
-        first = _first_environment(run, data) if resume else None
+        # Without a finished epoch there is nothing to go on with: the run begins again.
+        first = _first_environment(run, data) if resume and has_checkpoint(run) else None
         task = _TASKS[recipe.task]
-        going_on = first is not None and has_checkpoint(run)
-        networks, notes = build_networks(recipe, data, first["preprocessing"] if first and going_on else None)
+        networks, notes = build_networks(recipe, data, None if first is None else first["preprocessing"])
         if first is not None and first.get("teacher", "") != networks.teacher:
             raise RunError(f"{recipe.teacher} is not the model that {run.folder} was taught by until now.")
         for note in notes:
             bar.say(note)
-        if not resume:
-            run.start(recipe)  # only now: what stood there is not given up for data that cannot be used
         environment = _environment(data, data_dir, networks, command, notes)
-        if first is not None:
-            resumed = _resumed(first, environment)
+        if first is None:
+            run.start(recipe)  # only now: what stood there is not given up for data that cannot be used
+        else:
+            resumed = _resumed(first, environment["started"])
             environment = {**first, "data": environment["data"], "notes": [*first["notes"], resumed]}
         run.write_environment(environment)
         state = fit(run, recipe, data, networks, task, bar)
         # Figures are written after the last epoch only, so those of other splits are of this very model.
-        known = run.metrics if going_on and run.has_metrics else {}
+        known = run.metrics if first is not None and run.has_metrics else {}
         known |= {"train_seconds": state.train_seconds, "parameters": networks.saved.count_params()}
         measured = ("calibration", "validation", *(() if validation_only else ("test",)))  # the threshold comes first
-        try:
-            evaluate_splits(run, data, tuple(name for name in measured if name in data.splits), bar, known)
-        except DataError:
-            if run.has_metrics:  # all but those of the test split, whose bad files are told next
-                _export(run, data, networks, bar)
-            raise
+        failure = evaluate_splits(run, data, tuple(name for name in measured if name in data.splits), bar, known)
         _export(run, data, networks, bar)
         bar.tell(f"Report: {run.report}")
+        if failure is not None:
+            raise failure
     return run
 
 
@@ -140,7 +137,7 @@ def _tell_of_data(data: Any, bar: ProgressBar) -> None:
 
 
 def _first_environment(run: Run, data: Any) -> dict[str, Any] | None:
-    """Returns what was noted when the run began, None if it was killed before that.
+    """Returns what was noted when the run began, None if a kill of `--overwrite` left a checkpoint without it.
 
     Raises:
         RunError: If the run cannot go on here as it began.
@@ -158,15 +155,17 @@ def _first_environment(run: Run, data: Any) -> dict[str, Any] | None:
     return first
 
 
-def _resumed(first: dict[str, Any], now: dict[str, Any]) -> str:
-    """Returns a note that a run goes on, and with what other versions than those that it began with."""
-    before, after = ({"processor": one["processor"], **one["versions"]} for one in (first, now))
+def _resumed(first: dict[str, Any], when: str) -> str:
+    """Returns a note that a run goes on, and with what that it did not begin with."""
+    now = describe_environment()
+    keys = [key for key in now if key not in ("backend", "versions")]  # the backend is the same, or it would not go on
+    before, after = ({**{key: one.get(key) for key in keys}, **one["versions"]} for one in (first, now))
     changes = [
         f"{key} {after.get(key)} instead of {before.get(key)}"
         for key in before | after
         if after.get(key) != before.get(key)
     ]
-    return f"Resumed at {now['started']}{' with ' if changes else ''}{', '.join(changes)}."
+    return f"Resumed at {when}{' with ' if changes else ''}{', '.join(changes)}."
 
 
 def _environment(
