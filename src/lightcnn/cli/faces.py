@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from lightcnn.cli.files import load_predictor
-from lightcnn.cli.group import NAME_LIST, OUTPUT_FILE, PATH, common, main
+from lightcnn.cli.group import OUTPUT_FILE, PATH, common, main, named_files
 from lightcnn.cli.tables import print_json, print_table, tell_changes
 
 __all__ = ["embed", "identity_of", "landmark_options", "landmark_source", "pictures_of", "root_of", "verify"]
@@ -35,17 +35,15 @@ def landmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @main.command()
 @click.argument("model", type=PATH)
-@click.argument("files", nargs=-1)
+@named_files
 @click.option("--output", type=OUTPUT_FILE, required=True, help="The .npz file to write.")
-@click.option("--files-from", type=NAME_LIST, help="List with one file a line; - for stdin.")
 @landmark_options
 @_FLIP
 @common
 def embed(
     model: Path,
-    files: tuple[str, ...],
+    names: list[str],
     output: Path,
-    files_from: Any,
     landmarks: Path | None,
     detect: bool,
     insightface_crops: bool,
@@ -57,10 +55,6 @@ def embed(
     MODEL is a run folder or a model file (.onnx, .tflite, .xml, .keras), FILES are pictures, or folders with one
     sub-folder a person.
     """
-    listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
-    names = [*files, *listed]
-    if not names:
-        raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
     if output.suffix != ".npz":
         raise click.BadParameter(f"embeddings are written as .npz, received {output}.", param_hint="--output")
     source = landmark_source(landmarks, detect, insightface_crops)

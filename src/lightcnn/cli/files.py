@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lightcnn.cli.group import NAME_LIST, OUTPUT_FILE, PATH, common, main
+from lightcnn.cli.group import OUTPUT_FILE, PATH, common, main, named_files
 from lightcnn.cli.tables import aligned, print_json, print_table, tell_changes
 from lightcnn.errors import LightCNNError
 
@@ -23,16 +23,14 @@ _FEW = 64  # files that are looked at one batch at a time
 
 @main.command()
 @click.argument("model", type=PATH)
-@click.argument("files", nargs=-1)
-@click.option("--files-from", type=NAME_LIST, help="List with one file a line; - for stdin.")
+@named_files
 @click.option("--windows", is_flag=True, help="Score speech window by window.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--output", type=OUTPUT_FILE, help="Write to this file instead of stdout.")
 @common
 def predict(
     model: Path,
-    files: tuple[str, ...],
-    files_from: Any,
+    names: list[str],
     windows: bool,
     form: str,
     output: Path | None,
@@ -43,14 +41,10 @@ def predict(
     MODEL is a run folder or a model file (.onnx, .tflite, .xml, .keras), FILES are pictures or recordings, or
     folders of them.
     """
-    listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
-    if not (files or listed):
-        raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
-
     from lightcnn.progress import ProgressBar
     from lightcnn.runs import FACES, IMAGES, SPEECH
 
-    predictor = load_predictor(model, [*files, *listed])
+    predictor = load_predictor(model, names)
     task = predictor.metadata.get("task", IMAGES)
     if task == FACES:
         raise click.UsageError(
@@ -59,7 +53,7 @@ def predict(
         )
     if windows and task != SPEECH:
         raise click.UsageError(f"--windows is for speech. Received: a model for {task}")
-    found, failures = _find_files(predictor, [*files, *listed])
+    found, failures = _find_files(predictor, names)
     looked = _windows(predictor, found) if windows else predictor.predict(found)
     total, changes = len(found) + failures, Counter[str]()
 

@@ -20,11 +20,11 @@ import click
 from lightcnn import __version__
 from lightcnn.errors import LightCNNError, RecipeError
 
-__all__ = ["NAME_LIST", "OUTPUT", "OUTPUT_FILE", "PATH", "common", "main"]
+__all__ = ["OUTPUT", "OUTPUT_FILE", "PATH", "common", "main", "named_files"]
 
 PATH = click.Path(path_type=Path)
 # Names of files need not be text; a byte order mark is no part of the first.
-NAME_LIST = click.File(encoding="utf-8-sig", errors="surrogateescape")
+_NAME_LIST = click.File(encoding="utf-8-sig", errors="surrogateescape")
 
 
 class _Output(click.Path):
@@ -115,6 +115,21 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, debug: bool, **kwargs: Any) -> Any:
         del debug  # read from the command line by `_failed`, since it counts before it is parsed too
         return command(*args, **kwargs)
+
+    return wrapped
+
+
+def named_files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds FILES and --files-from, and gives the command the `names` of both, at least one."""
+
+    @click.argument("files", nargs=-1)
+    @click.option("--files-from", type=_NAME_LIST, help="List with one file a line; - for stdin.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, files: tuple[str, ...], files_from: Any, **kwargs: Any) -> Any:
+        listed = [line.rstrip("\n") for line in files_from if line.strip()] if files_from else []
+        if not (files or listed):
+            raise click.UsageError("Name at least one file, a folder, or a list with --files-from.")
+        return command(*args, names=[*files, *listed], **kwargs)
 
     return wrapped
 
