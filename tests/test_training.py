@@ -229,7 +229,14 @@ def test_the_learning_rate_follows_one_cycle(whole):
 )
 def test_the_best_epoch_of_equal_ones_and_of_those_without_a_finite_loss(history_, monitor, best):
     rows = [{"val_loss": loss, "val_accuracy": accuracy} for loss, accuracy in history_]
-    assert checkpoint.State(rows).best_epoch(monitor) == best
+    assert checkpoint.State(rows).best_epoch(recipe(epochs=4, monitor=monitor)) == best
+
+
+@pytest.mark.parametrize(("finished", "best"), [(1, 1), (3, 2), (4, 4), (5, 5), (6, 5)])
+def test_where_weights_are_averaged_the_best_is_a_mean(finished, best):
+    losses = [(9.0, 0.5), (1.0, 0.9), (2.0, 0.8), (5.0, 0.6), (3.0, 0.7), (3.0, 0.6)]
+    rows = [{"val_loss": loss, "val_accuracy": accuracy} for loss, accuracy in losses[:finished]]
+    assert checkpoint.State(rows).best_epoch(recipe(epochs=6, average_epochs=3)) == best
 
 
 # ----------------------------------------------------------------------------------------------------------- resume

@@ -63,9 +63,9 @@ class Recipe:
         dropout: Share of the embedding dropped.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest; of equal ones
             the one of the lowest loss).
-        average_epochs: Of `one_cycle`, which ends so many epochs earlier: these go on at a fifth of the peak, and each
-            is validated, and kept if it is the best, as the mean of the weights at their ends so far (stochastic weight
-            averaging).
+        average_epochs: Of `one_cycle`, which ends so many epochs earlier: these go on at a fifth of the peak, each is
+            validated as the mean of the weights at their ends so far (stochastic weight averaging), and the best of
+            them is kept.
         patience: Epochs without a better one after which training stops; 0 for never.
         precision: `float32`, `bfloat16` (mixed), or `auto`: bfloat16 where the processor gains from it.
         initial_weights: A run folder or `.keras` file whose weights (and preprocessing) to start from; empty for none.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightcnn.errors import RunError
 from lightcnn.files import atomic_write, write_json
-from lightcnn.runs import Run
+from lightcnn.runs import Recipe, Run
 
 __all__ = ["State", "has_checkpoint", "keep", "restore"]
 
@@ -38,18 +38,21 @@ class State:
     def epochs(self) -> int:
         return len(self.history)
 
-    def best_epoch(self, monitor: str) -> int:
+    def best_epoch(self, recipe: Recipe) -> int:
         """The best epoch, counted from 1; one without a finite validation loss is the worst.
 
         Few validation examples make many epochs equally accurate: of those the one of the lowest loss is the best.
+        Where weights are averaged, an epoch before that would be chosen by the chance of few examples, so none is.
         """
 
         def badness(row: dict[str, float]) -> tuple[float, float]:
             if not math.isfinite(row["val_loss"]):
                 return math.inf, math.inf
-            return -row["val_accuracy"] if monitor == "accuracy" else 0.0, row["val_loss"]
+            return -row["val_accuracy"] if recipe.monitor == "accuracy" else 0.0, row["val_loss"]
 
-        return 1 + min(range(self.epochs), key=lambda index: badness(self.history[index]))
+        before = recipe.epochs - recipe.average_epochs
+        first = before if self.epochs > before else 0
+        return 1 + min(range(first, self.epochs), key=lambda index: badness(self.history[index]))
 
 
 def _variables(model: Any) -> dict[str, Any]:

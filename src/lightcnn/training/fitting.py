@@ -245,7 +245,7 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> Any:
 def _out_of_patience(state: State, recipe: Recipe) -> bool:
     if not (recipe.patience and state.epochs):
         return False
-    return state.epochs - state.best_epoch(recipe.monitor) >= recipe.patience
+    return state.epochs - state.best_epoch(recipe) >= recipe.patience
 
 
 class Recorder(keras.callbacks.Callback):
@@ -288,7 +288,7 @@ class Recorder(keras.callbacks.Callback):
         if not math.isfinite(loss):
             kept = ""
             if self._run.best_model.exists():
-                kept = f", best.keras of epoch {self._state.best_epoch(self._recipe.monitor)} is kept"
+                kept = f", best.keras of epoch {self._state.best_epoch(self._recipe)} is kept"
             raise DivergedError(
                 f"The loss became {loss} at step {batch + 1} of epoch {epoch}; training stopped{kept}. "
                 f"Try a smaller learning_rate. Received: learning_rate={self._recipe.learning_rate}"
@@ -318,7 +318,7 @@ class Recorder(keras.callbacks.Callback):
         state = self._state
         state.history.append(row)
         state.train_seconds += seconds
-        best = state.best_epoch(self._recipe.monitor) == state.epochs and math.isfinite(row["val_loss"])
+        best = state.best_epoch(self._recipe) == state.epochs and math.isfinite(row["val_loss"])
         if best:
             self._networks.saved.set_weights(self.model.get_weights())
             save_model(self._networks.saved, self._run.best_model, {**self._networks.metadata, "epoch": epoch + 1})
