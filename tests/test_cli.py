@@ -22,6 +22,7 @@ from PIL import Image
 from lightcnn import __version__
 from lightcnn.cli import group
 from lightcnn.cli.group import OUTPUT_FILE
+from lightcnn.errors import BadFilesError
 from lightcnn.exporting import export
 from lightcnn.files import file_digest
 from lightcnn.models import lcnn, save_model
@@ -264,6 +265,35 @@ def test_seeds_that_are_finished_are_not_called_nothing(call, finished, tmp_path
     monkeypatch.setattr("lightcnn.training.train", second_interrupted)
     result = call("train", "mnist", "--run-dir", tmp_path / "run", "--seeds", "1,2")
     assert (result.code, "--seeds 1,2 --run-dir" in result.err, "--resume" in result.err) == (130, True, True)
+
+
+def test_a_recording_that_keeps_one_seed_from_being_tested_does_not_end_the_others(call, tmp_path, monkeypatch):
+    def first_untested(recipe, folder, *args, **kwargs):
+        run = begin(folder, recipe, overwrite=True)
+        run.write_environment(environment_of(started=now()))
+        split = {"accuracy": 0.5, "loss": 1.0}
+        run.write_metrics({"train_seconds": 1.0, "parameters": 9, "validation": split})
+        if recipe.seed == 1:
+            raise BadFilesError([(Path("a.wav"), "truncated")], "Mend it.")
+        return run
+
+    monkeypatch.setattr("lightcnn.training.train", first_untested)
+    result = call("train", "mnist", "--run-dir", tmp_path / "run", "--seeds", "1,2")
+    assert result.code == 1
+    assert "a.wav: truncated" in result.err
+    assert "mnist          2      50.00 ± 0.00" in result.out
+
+
+def test_a_bad_file_before_the_training_ends_all_seeds(call, tmp_path, monkeypatch):
+    seen = []
+
+    def refused(recipe, *args, **kwargs):
+        seen.append(recipe.seed)
+        raise BadFilesError([(Path("a.png"), "damaged")], "Mend it.")
+
+    monkeypatch.setattr("lightcnn.training.train", refused)
+    assert call("train", "mnist", "--run-dir", tmp_path / "run", "--seeds", "1,2").code == 1
+    assert seen == [1]
 
 
 def test_of_several_seeds_the_begun_go_on_and_the_others_start(call, tmp_path, monkeypatch):

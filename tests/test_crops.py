@@ -83,7 +83,7 @@ def test_bad_files_are_named_and_counted_and_the_rest_can_be_trained_on(call, ph
         "ann/level.png": "degenerate landmarks",
         "ann/outside.png": "landmarks outside the picture",
         "bob/unknown.png": "no landmarks in",
-        "bob/1.png": f"{photos}/bob/1.jpg is written to {output}/bob/1.png already",
+        "bob/1.png": f"{photos}/bob/1.jpg would be written to {output}/bob/1.png too",
         "bob/no picture.png": "not a PNG",
     }.items():
         assert f"{photos}/{name}: {cause}" in result.err

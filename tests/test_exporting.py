@@ -28,6 +28,7 @@ from lightcnn.exporting.graph import Graph
 from lightcnn.exporting.layers import LAYERS
 from lightcnn.exporting.proof import prove
 from lightcnn.exporting.quantizing import quantize_onnx
+from lightcnn.inference import Predictor
 from lightcnn.models import (
     from_samples,
     lcnn,
@@ -714,6 +715,8 @@ def test_a_runtime_that_is_missing_is_named_before_the_work(model_file, tmp_path
 def test_a_model_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(ModelFileError, match=r"typo\.keras does not exist or is not a file\. Expected a Keras model"):
         export(tmp_path / "typo.keras")
+    with pytest.raises(ModelFileError, match=r"typo does not exist\. Expected a run folder"):
+        Predictor.load(tmp_path / "typo")
     with pytest.raises(ModelFileError, match=r"best\.keras does not exist"):
         export(begin(tmp_path / "run", get_recipe("mnist")).folder)
 

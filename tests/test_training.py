@@ -379,6 +379,15 @@ def test_without_a_finished_epoch_a_run_begins_again(data, mnist, whole, tmp_pat
     assert not any(note.startswith("Resumed") for note in run.environment["notes"])
 
 
+def test_a_run_whose_checkpoint_was_deleted_is_kept(whole, data, tmp_path):
+    shutil.copytree(whole.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(RunError, match=r"its checkpoint is gone, so it cannot go on.*--overwrite"):
+        train(recipe(), tmp_path / "run", data, resume=True, quiet=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
 def test_a_training_leaves_no_data_in_memory(data, tmp_path, monkeypatch):
     kept = []
 

@@ -512,6 +512,8 @@ def test_people_who_do_not_are_found_by_chance():
 
 def test_the_seed_decides_the_trials():
     data = clusters(spread=1.5)
+    with pytest.raises(ValueError, match=r"a seed from 0 on.*seed=-1"):
+        open_set_figures(*data, seed=-1)
     assert open_set_figures(*data) == open_set_figures(*data)
     assert open_set_figures(*data)["rank_1"] != open_set_figures(*data, seed=1)["rank_1"]
 

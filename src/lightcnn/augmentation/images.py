@@ -94,6 +94,8 @@ def cut_and_mix(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Puts a rectangle of another picture of the batch into each, and mixes their targets by area (CutMix).
 
+    The last picture's goes into the first and so on, so the middle one of an odd batch stays as it is.
+
     Reference:
         Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", 2019:
         https://arxiv.org/abs/1905.04899, with one rectangle a batch and its area uniform.

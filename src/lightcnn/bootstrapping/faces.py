@@ -98,7 +98,9 @@ def figures(run: Run, data: FaceDataset, splits: tuple[str, ...], bar: ProgressB
     predicted, _ = classify(run, data, validation, np.arange(len(validation)), bar)
     measured: dict[str, float | None] = {"validation_accuracy": float(np.mean(predicted == validation.labels))}
     if "test" in splits and data.test is not None:
-        measured["test_eer"] = faces.measure(faces.open_run(run), data, "test", bar)[0]["eer"]
+        predictor = faces.open_run(run)
+        pairs = faces.measure(predictor, data, "test", bar)
+        measured["test_eer"] = faces.figures_of(predictor, data, "test", pairs)["eer"]
     return measured
 
 

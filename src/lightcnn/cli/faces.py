@@ -141,7 +141,9 @@ def identity_of(place: Path) -> str:
     "--threshold", type=float, help="Cosine from which on it is one person; below it, --gallery names nobody."
 )
 @click.option("--repeats", type=click.IntRange(min=2), default=10, show_default=True, help="Trials of --identities.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides the trials of --identities.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides the trials of --identities."
+)
 @click.option("--output", type=OUTPUT_FILE, help="With --pairs: write the scores as CSV.")
 @click.option("--report", type=OUTPUT_FILE, help="With --pairs: write a report as HTML.")
 @landmark_options

@@ -59,6 +59,7 @@ def train(
 
     RECIPE is one of those that `lightcnn info` lists.
     """
+    from lightcnn.errors import BadFilesError
     from lightcnn.recipes import get_recipe
     from lightcnn.runs import Run, default_run_folder
 
@@ -79,6 +80,7 @@ def train(
 
     folder, command = run_dir or default_run_folder(recipe), shlex.join(["lightcnn", *sys.argv[1:]])
     runs: list[Run] = []
+    failure: Exception | None = None
     now = datetime.now().astimezone()
     folders = [folder / f"seed-{one}" for one in several] or [folder]
     try:
@@ -102,6 +104,11 @@ def train(
                 )
             except KeyboardInterrupt:
                 end_interrupted(folder, resume or bool(runs) or began(own_folder, now))
+            except BadFilesError as error:
+                run = Run(own_folder)
+                if not several or not run.has_metrics or not (resume or began(own_folder, now)):
+                    raise
+                failure = failure or error  # it kept only the test split from being measured: the next seed's turn
             runs.append(run)
     finally:
         if several:
@@ -109,6 +116,8 @@ def train(
                 folder.rmdir()
     if several:
         _print_comparison(runs)
+    if failure is not None:
+        raise failure
 
 
 def check_start(run_dir: Path | None, resume: bool, overwrite: bool) -> None:

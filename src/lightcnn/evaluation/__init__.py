@@ -40,7 +40,8 @@ def evaluate(
 
     Args:
         run: A run or its folder.
-        split: `"train"`, `"validation"` or `"test"`.
+        split: `"train"`, `"validation"` or `"test"`, or another that the data have (`"calibration"` of faces,
+            `"progress"` and `"hidden"` of ASVspoof 2021).
         data_dir: Where the data are; None for where they were in training. A countermeasure can be measured on any
             corpus of `lightcnn.datasets.CORPORA`, a face model on any people.
         submission: Speech: where to write the scores in the form of the corpus' challenge.
@@ -52,7 +53,10 @@ def evaluate(
 
     Raises:
         RunError: If the run has no model yet, or the data are not those of the run.
+        BadFilesError: If recordings cannot be read.
         DataError: If the data cannot be used, or have no such split.
+        ModelFileError: If the model is damaged.
+        StorageError: If the disk is full.
 
     Example:
     >>> evaluate("runs/mnist/20261124-120000")["accuracy"]
@@ -89,7 +93,9 @@ def evaluate(
             bar.say(
                 f"Note: {data.source} is not the data that the run was trained on; its own figures stay as they are."
             )
-            figures, scores = task.measure(_opened(run), data, split, bar)
+            predictor = _opened(run)
+            scores = task.measure(predictor, data, split, bar)
+            figures = task.figures_of(predictor, data, split, scores)
             task.write_scores(run.folder / "scores-other.csv", data.split(split), scores, data.labels)
             report = run.folder / "report-other.html"
             write_report(report, run, data, split, scores, {**known, split: figures})
@@ -142,14 +148,14 @@ def _measured(
     task, predictor = _TASKS[run.recipe.task], _opened(run)
     calibrated_on, kept = _CALIBRATED.get(run.recipe.task, ("", ""))
     for name in splits:
-        figures, scores = task.measure(predictor, data, name, bar)
+        scores = task.measure(predictor, data, name, bar)
         if name == calibrated_on and kept not in predictor.metadata:
             run.artifact.unlink(missing_ok=True)  # it would be another model's; it is made anew when it is asked for
             write_metadata(run.best_model, {**predictor.metadata, **task.calibrate(data.split(name), scores)})
             predictor = _opened(run)
-            figures = task.figures_of(predictor, data, name, scores)
-            if (figures["eer"] or 0) > 0.5:
-                bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
+        figures = task.figures_of(predictor, data, name, scores)
+        if name == calibrated_on and (figures["eer"] or 0) > 0.5:
+            bar.say(f"Note: an EER above 50 % on {name}: the model learned nothing that holds there.")
         yield name, figures, scores
 
 

@@ -86,10 +86,8 @@ def open_run(run: Run) -> IdentityPredictor:
     return IdentityPredictor(load_model(run.best_model), read_metadata(run.best_model))
 
 
-def measure(
-    predictor: IdentityPredictor, data: FaceDataset, name: str, bar: ProgressBar
-) -> tuple[dict[str, Any], PairScores]:
-    """Returns the figures of a split, and the scores of its pairs.
+def measure(predictor: IdentityPredictor, data: FaceDataset, name: str, bar: ProgressBar) -> PairScores:
+    """Returns the scores of a split's pairs, and what is known besides.
 
     Up to 2,000,000 pairs, all are scored. Of more, all genuine pairs (or a million of them) and a million drawn
     impostor pairs, always the same.
@@ -119,8 +117,7 @@ def measure(
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         pairs = slice(start, start + _PAIRS_AT_ONCE)
         scores[pairs] = cosine_similarity(embeddings[first[pairs]], embeddings[second[pairs]])
-    scored = PairScores(first, second, split.labels[first] == split.labels[second], scores, known)
-    return figures_of(predictor, data, name, scored), scored
+    return PairScores(first, second, split.labels[first] == split.labels[second], scores, known)
 
 
 def draw_pairs(labels: NDArray[np.int64], most: int = _MOST_PAIRS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,24 +14,28 @@ from lightcnn.files import write_rows
 from lightcnn.inference.images import PicturePredictor
 from lightcnn.progress import ProgressBar
 
-__all__ = ["classification_figures", "measure", "told", "write_scores"]
+__all__ = ["classification_figures", "figures_of", "measure", "told", "write_scores"]
 
 _BATCH = 256
 
 
-def measure(
-    predictor: PicturePredictor, data: ImageDataset, name: str, bar: ProgressBar
-) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    """Returns the figures of a split and the probabilities of its pictures, `(images, classes)`."""
+def measure(predictor: PicturePredictor, data: ImageDataset, name: str, bar: ProgressBar) -> NDArray[np.float32]:
+    """Returns the probabilities of a split's pictures, `(images, classes)`."""
     split = data.split(name)
     starts = range(0, len(split), _BATCH)
-    probabilities = np.concatenate(
+    return np.concatenate(
         [
             predictor.predict_arrays(split.take(slice(start, start + _BATCH)))
             for start in bar.track(starts, len(starts), f"Evaluating on {name}")
         ]
     )
-    return classification_figures(probabilities, split.labels, data.labels), probabilities
+
+
+def figures_of(
+    predictor: PicturePredictor, data: ImageDataset, name: str, probabilities: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Returns the figures of a split from its probabilities."""
+    return classification_figures(probabilities, data.split(name).labels, data.labels)
 
 
 def classification_figures(

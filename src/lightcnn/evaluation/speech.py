@@ -49,10 +49,8 @@ def dataset_in(recipe: Recipe, data_dir: Path | str) -> str:
     return found[0]
 
 
-def measure(
-    predictor: SpeechPredictor, data: SpeechDataset, name: str, bar: ProgressBar
-) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Returns the figures of a split and the scores of its recordings, `(recordings,)`.
+def measure(predictor: SpeechPredictor, data: SpeechDataset, name: str, bar: ProgressBar) -> NDArray[np.float64]:
+    """Returns the scores of a split's recordings, `(recordings,)`.
 
     Raises:
         BadFilesError: If recordings could not be read.
@@ -66,9 +64,12 @@ def measure(
         else:
             scores[row] = found["score"]
     if failures:
-        hint = "Mend them, or take them out of the list: a score file must be complete. Then use `lightcnn evaluate`."
+        hint = (
+            "Mend them, or take them out of the list: a score file must be complete. Then `lightcnn evaluate "
+            "--data-dir` measures the test split, as other data. `lightcnn check --decode` finds such files before."
+        )
         raise BadFilesError(failures, hint)
-    return figures_of(predictor, data, name, scores), scores
+    return scores
 
 
 def figures_of(

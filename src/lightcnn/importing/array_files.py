@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lightcnn.errors import ModelFileError
 from lightcnn.files import fits_memory
 
-__all__ = ["read_npz_checkpoint", "read_safetensors_checkpoint"]
+__all__ = ["read_npz_checkpoint", "read_safetensors_checkpoint", "without_parallel"]
 
 # safetensors' names of numbers -> NumPy's. bfloat16 is the upper half of a float32; whole numbers are counters.
 _NUMBERS = {
@@ -142,6 +142,11 @@ def _existing(path: Path | str) -> Path:
 def _named(path: Path, weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     if not weights:
         raise ModelFileError(f"{path} holds no weights. Save the network's state_dict() under its own names.")
+    return without_parallel(weights)
+
+
+def without_parallel(weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Returns weights under the names that the network alone gives them."""
     if all(name.startswith(_PARALLEL) for name in weights):
         return {name.removeprefix(_PARALLEL): value for name, value in weights.items()}
     return weights

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lightcnn.errors import ModelFileError
 from lightcnn.files import fits_memory
+from lightcnn.importing.array_files import without_parallel
 
 __all__ = ["read_torch_checkpoint"]
 
@@ -36,7 +37,6 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 # Where training scripts put the weights, beside the epoch, the optimizer and so on.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "state")
-_PARALLEL = "module."  # torch.nn.DataParallel puts it before every name
 
 _Storage = NDArray[Any]
 _FindStorage = Callable[[str, str, int], _Storage]
@@ -183,10 +183,8 @@ def _weights(loaded: Any) -> dict[str, NDArray[Any]]:
     weights = {name: value for name, value in loaded.items() if isinstance(value, np.ndarray)}
     if not weights or not all(isinstance(name, str) for name in weights):
         raise pickle.UnpicklingError("it holds no named weights")
-    if all(name.startswith(_PARALLEL) for name in weights):
-        weights = {name.removeprefix(_PARALLEL): value for name, value in weights.items()}
     # Copies, which end where they claim to, in one piece each.
-    return {name: np.array(value, order="C") for name, value in weights.items()}
+    return {name: np.array(value, order="C") for name, value in without_parallel(weights).items()}
 
 
 def read_torch_checkpoint(path: Path | str) -> dict[str, NDArray[Any]]:

@@ -70,12 +70,12 @@ class Predictor(ABC):
         beside it is used, if it was made of it (`lightcnn export`); else Keras, with a warning where one
         stands there that does not fit.
 
+        A predictor has threads, which a fork leaves behind: a server that forks its workers opens it in each of them.
+
         Args:
             model: A run folder, a `.keras`, `.onnx`, `.tflite` or OpenVINO `.xml` file, or OpenVINO's folder.
             streams: How many batches are run at a time. With one, each has all processors: best for a few files. As
                 many as processors (`lightcnn.runtimes.num_processors`) are best for very many.
-
-        A predictor has threads, which a fork leaves behind: a server that forks its workers opens it in each of them.
 
         Returns:
             A `PicturePredictor`, a `SpeechPredictor` or a `FacePredictor`, as the model's task needs.

@@ -97,7 +97,7 @@ def align_files(
         (number, file, crop, owner), points = item
         try:
             if owner != number:
-                raise DataError(f"{files[owner]} is written to {crop} already. Rename one of them")
+                raise DataError(f"{files[owner]} would be written to {crop} too. Rename one of them")
             if points is None:
                 raise DataError(f"no landmarks in {landmarks}")
             face = as_picture(cut_out(open_picture(Path(file)), points, channels, **frame))

@@ -165,13 +165,11 @@ class FacePredictor(Predictor):
 
     def _decoded(self, path: Path, landmarks: Any) -> tuple[NDArray[np.uint8], str]:
         """Returns the pixels of a file as the model takes them, and what was converted."""
-        size = self.height, self.width
+        size, image = (self.height, self.width), open_picture(path)
         if landmarks is not None:
-            image = open_picture(path)
             pixels = cut_out(image, landmarks, self.channels, **self._frame)
             before, grey, note = image.size, is_grey(image), ", aligned"
         else:
-            image = open_picture(path)
             picture = fitted_picture(image, size if image.size == size[::-1] else self._fitted, self.channels)
             height, width = picture.pixels.shape[:2]
             top, left = (height - size[0]) // 2, (width - size[1]) // 2

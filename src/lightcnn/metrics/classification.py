@@ -45,6 +45,10 @@ def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Returns:
         A fraction.
 
+    Raises:
+        ValueError: As in all functions here that take probabilities: if shapes or labels do not fit, or a probability
+            is not finite.
+
     Example:
     >>> accuracy([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8]], [0, 1, 1, 1])
     0.75
@@ -81,6 +85,10 @@ def cross_entropy(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
     The floor is Keras' own, so the figure compares with Keras' `loss`.
 
+    Args:
+        probabilities: `(images, classes)`.
+        labels: `(images,)`, integers.
+
     Example:
     >>> round(cross_entropy([[0.5, 0.5], [0.25, 0.75]], [0, 1]), 4)
     0.4904
@@ -91,6 +99,10 @@ def cross_entropy(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 def confusion_matrix(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     """Counts images by label (rows) and predicted class (columns).
+
+    Args:
+        probabilities: `(images, classes)`.
+        labels: `(images,)`, integers.
 
     Returns:
         `(classes, classes)`, int64.
@@ -137,6 +149,11 @@ def calibration_bins(probabilities: ArrayLike, labels: ArrayLike, num_bins: int 
 
     Returns:
         `count`, and for the bins with images `confidence` and `accuracy` (NaN for the empty), each `(num_bins,)`.
+
+    Example:
+    >>> bins = calibration_bins([[0.9, 0.1], [0.2, 0.8]], [0, 0], num_bins=2)
+    >>> bins["count"], bins["accuracy"]
+    (array([0, 2]), array([nan, 0.5]))
     """
     p, y = _check(probabilities, labels)
     confidence = p.max(axis=1)
@@ -150,6 +167,11 @@ def calibration_bins(probabilities: ArrayLike, labels: ArrayLike, num_bins: int 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15) -> float:
     """Returns the mean distance between confidence and accuracy over bins of equal width.
+
+    Args:
+        probabilities: `(images, classes)`.
+        labels: `(images,)`, integers.
+        num_bins: Number of bins between 0 and 1; a bin includes its upper edge.
 
     Reference:
         Guo et al., "On Calibration of Modern Neural Networks", equation 3: https://arxiv.org/abs/1706.04599

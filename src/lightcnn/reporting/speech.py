@@ -91,12 +91,12 @@ def _worst(split: SpeechSplit, scores: NDArray[Any], figures: dict[str, Any]) ->
     margins = np.where(bona_fide, 1, -1) * (scores - figures["threshold"])
     if not len(wrong):
         return "<p>None: every recording is on its side of the threshold.</p>"
-    worst = wrong[np.argsort(margins[wrong], kind="stable")[:_WORST]]
+    worst, names = wrong[np.argsort(margins[wrong], kind="stable")[:_WORST]], split.names
     figure = new_figure(9.5, 2.6 * ((len(worst) + 1) // 2))
     for axes, row in zip(figure.subplots((len(worst) + 1) // 2, 2, squeeze=False).flat, worst, strict=False):
         axes.imshow(_spectrogram(split, int(row)), aspect="auto", origin="lower", extent=(0, _SHOWN_S, 0, _RATE / 2000))
         kind = "bona fide" if split.labels[row] else f"spoofed ({split.attacks[row]})"
-        axes.set_title(plotted(f"{split.names[row]}: {kind}, score {scores[row]:.3g}"), fontsize=9, parse_math=False)
+        axes.set_title(plotted(f"{names[row]}: {kind}, score {scores[row]:.3g}"), fontsize=9, parse_math=False)
         axes.set(xlabel="s", ylabel="kHz")
     if len(worst) % 2:
         figure.axes[-1].set_visible(False)

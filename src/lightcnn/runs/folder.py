@@ -220,11 +220,6 @@ class Run:
             raise RunError(f"{self._path('recipe.json')}: {error}") from error
 
     @property
-    def has_environment(self) -> bool:
-        """Whether the training got as far as its first step."""
-        return self._path("environment.json").exists()
-
-    @property
     def environment(self) -> dict[str, Any]:
         """Versions, processor, data and command of the training.
 

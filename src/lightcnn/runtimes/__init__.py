@@ -61,6 +61,7 @@ def open_artifact(path: Path | str, streams: int = 1) -> Artifact:
     Raises:
         ModelFileError: If the file is missing, truncated, of another kind or a later version, or has no metadata.
         MissingDependencyError: If its runtime is not installed; the message has the command.
+        ValueError: If `streams` is less than 1.
 
     Example:
     >>> open_artifact("digits.onnx").metadata["labels"]

@@ -104,6 +104,15 @@ class Artifact:
 
         The batches are taken as they are needed, so memory does not grow with their number, and they are made by the
         caller's thread while others run the model.
+
+        Args:
+            batches: The inputs of each call.
+
+        Yields:
+            The output of each call, as a call alone returns it.
+
+        Raises:
+            DataError: If a batch does not fit the model's inputs.
         """
         remaining = iter(batches)
         waiting: deque[Future[NDArray[np.float32]]] = deque()

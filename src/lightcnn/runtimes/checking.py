@@ -57,10 +57,10 @@ def check_precision(form: str, quantize: str | None) -> None:
 
 def check_file(path: Path) -> None:
     """Refuses a file that is missing or of no known kind, and one whose runtime is not installed."""
-    if path.suffix not in _RUNTIMES:
+    if not path.exists():
+        raise ModelFileError(f"{path} does not exist. Expected a run folder, or a file in {', '.join(_RUNTIMES)}.")
+    if path.suffix not in _RUNTIMES or not path.is_file():
         raise ModelFileError(f"{path} is no model file. Expected one that ends in {', '.join(_RUNTIMES)}.")
-    if not path.is_file():
-        raise ModelFileError(f"{path} does not exist or is not a file. Expected {_RUNTIMES[path.suffix][0]}.")
     check_runtime(path)
 
 

@@ -47,7 +47,7 @@ def train(
         recipe: What to train.
         run_dir: The run folder; None for `runs/<recipe>/<time>`.
         data_dir: Where the data are; the published sets are found or downloaded without.
-        resume: Go on with the run in `run_dir` after its last finished epoch.
+        resume: Go on with the run in `run_dir` after its last finished epoch; without one, it begins again.
         overwrite: Delete the run in `run_dir` first.
         validation_only: Leave the test split untouched.
         skip_bad_files: Train without the pictures that cannot be read, or the recordings that are missing
@@ -59,7 +59,10 @@ def train(
         The finished run.
 
     Raises:
+        BadFilesError: If recordings of a split cannot be read. Of the test split, it is raised when the run is finished
+            and lacks only the figures of that split.
         DataError: If the data cannot be used.
+        MissingDependencyError: If what reads the data, or runs the teacher, is not installed.
         ModelFileError: If `initial_weights` or `teacher` are damaged or missing.
         RecipeError: If the recipe does not fit the data, `initial_weights` or `teacher`, or these saw its test split.
         RunError: If the folder is in use, or cannot be resumed.
@@ -78,6 +81,11 @@ def train(
         bar.say(str(run.folder))
         if resume:
             Run.open(run.folder)  # which the folder of all rounds of bootstrapping is not
+            if run.history and not has_checkpoint(run):
+                raise RunError(
+                    f"{run.folder} has finished epochs, but its checkpoint is gone, so it cannot go on. Use it as it "
+                    "is, or start again with --overwrite."
+                )
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
         _tell_of_data(data, bar)
         # Without a finished epoch there is nothing to go on with: the run begins again.
@@ -136,14 +144,12 @@ def _tell_of_data(data: Any, bar: ProgressBar) -> None:
     bar.tell(f"{data.name} from {data.source}: {splits}")
 
 
-def _first_environment(run: Run, data: Any) -> dict[str, Any] | None:
-    """Returns what was noted when the run began, None if a kill of `--overwrite` left a checkpoint without it.
+def _first_environment(run: Run, data: Any) -> dict[str, Any]:
+    """Returns what was noted when the run began.
 
     Raises:
         RunError: If the run cannot go on here as it began.
     """
-    if not run.has_environment:
-        return None
     first = run.environment
     if first["data"]["digest"] != data.digest:
         raise RunError(f"{data.source} is not the data that {run.folder} was started on. Name the same --data-dir.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.datasets.faces import find_landmarks
-from lightcnn.datasets.published import read_npz
+from lightcnn.datasets.published import Track, read_npz, untracked
 from lightcnn.errors import DataError
 from lightcnn.files import atomic_write
 from lightcnn.inference.faces import FacePredictor
 from lightcnn.metrics import l2_normalize, search
 
-__all__ = ["Gallery", "embed", "load_gallery", "rank_identities", "save_gallery", "unit_rows", "untracked"]
+__all__ = ["Gallery", "embed", "load_gallery", "rank_identities", "save_gallery", "unit_rows"]
 
 _KEYS = ["embeddings", "files", "identities", "model", "flip"]
 # a list of landmarks, as `landmarks_of` takes it; landmarks; or a function that finds them in a picture
 Landmarks = Path | str | ArrayLike | Callable[[Any], ArrayLike]
-# how progress is shown: items, their number, a description -> the items
-Track = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
-
-
-def untracked(items: Iterable[Any], total: int | None, description: str) -> Iterable[Any]:
-    """Shows no progress."""
-    return items
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,10 @@ def open_set_figures(
             "Expected embeddings of shape (pictures, features) and who is shown, (pictures,). "
             f"Received: {unit.shape} and {persons.shape}"
         )
-    if repeats < 2 or not 0 < share <= 1:
+    if repeats < 2 or not 0 < share <= 1 or seed < 0:
         raise ValueError(
-            f"Expected at least two trials and a share in (0, 1]. Received: repeats={repeats}, share={share}"
+            "Expected at least two trials, a share in (0, 1] and a seed from 0 on. "
+            f"Received: repeats={repeats}, share={share}, seed={seed}"
         )
     names, counts = np.unique(persons, return_counts=True)
     if len(names) < 3 or np.sum(counts > 1) < 2:
@@ -82,11 +83,12 @@ def open_set_figures(
         _trial(unit, persons, share, dir_far, vr_far, np.random.default_rng([seed, repeat]), notes)
         for repeat in range(repeats)
     ]
-    rates = {}
+    rates: dict[str, dict[str, float] | None] = {}
     for key, values in zip(_RATES, zip(*trials, strict=True), strict=True):
-        known = None not in values
-        summary = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))} if known else {}
-        rates[key] = {**summary, "mean_minus_std": mean_minus_std(values)} if known else None
+        rates[key] = None
+        if None not in values:
+            mean, std = float(np.mean(values)), float(np.std(values, ddof=1))
+            rates[key] = {"mean": mean, "std": std, "mean_minus_std": mean_minus_std(values)}
     return {
         "pictures": len(unit),
         "identities": len(names),

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightcnn.datasets import FacePairs, PackedPairs
+from lightcnn.datasets.published import Track, untracked
 from lightcnn.decoding import find_pictures
 from lightcnn.errors import BadFilesError, DataError
 from lightcnn.files import write_rows
 from lightcnn.inference.faces import FacePredictor
 from lightcnn.metrics import eer, tar_at_far, verification_accuracy
-from lightcnn.verification.gallery import Landmarks, Track, embed, unit_rows, untracked
+from lightcnn.verification.gallery import Landmarks, embed, unit_rows
 
 __all__ = ["FARS", "pair_positions", "picture_names", "score_pairs", "verification_figures", "verify", "write_scores"]
 
@@ -139,19 +140,18 @@ def _unpacked(pairs: FacePairs | PackedPairs) -> Iterator[tuple[FacePairs, dict[
         yield pairs, {}
         return
     with tempfile.TemporaryDirectory(prefix="lightcnn-") as folder:
-        files: dict[bytes, Path] = {}
-        numbers: list[int] = []
-        names = {}
         places: dict[bytes, int] = {}
+        numbers: list[int] = []
+        names: dict[str, str] = {}
         for number, content in enumerate(pairs.encoded):
             if content not in places:
                 places[content] = len(places)
-                files[content] = Path(folder, str(number))
-                files[content].write_bytes(content)
-                names[str(files[content])] = f"{pairs.source}, picture {number}"
+                file = Path(folder, str(number))
+                file.write_bytes(content)
+                names[str(file)] = f"{pairs.source}, picture {number}"
             numbers.append(places[content])
         first, second = np.array(numbers, np.int64).reshape(-1, 2).T
-        yield FacePairs(pairs.source, tuple(files.values()), first, second, pairs.same, pairs.folds), names
+        yield FacePairs(pairs.source, tuple(map(Path, names)), first, second, pairs.same, pairs.folds), names
 
 
 def _bad_files(failures: Any, hint: str) -> BadFilesError:

@@ -29,12 +29,13 @@ __all__ = [
 ]
 
 Arrays = dict[str, NDArray[Any]]
-Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+# how progress is shown: items, their number, a description -> the items
+Track = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def untracked(items: Iterable[Any], total: int, description: str) -> Iterable[Any]:
+def untracked(items: Iterable[Any], total: int | None, description: str) -> Iterable[Any]:
     """Shows no progress."""
     return items
 

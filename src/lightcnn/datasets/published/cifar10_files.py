@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightcnn.backends import num_processors
 from lightcnn.datasets.pickles import read_pickled_arrays
 from lightcnn.datasets.published.arrays import (
     Arrays,
@@ -178,11 +179,11 @@ def _read_jpeg_copy(path: Path) -> Arrays:
             f"Received: {received}. Get the file again."
         )
     arrays = {}
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(num_processors()) as pool:
         for split in ("train", "test"):
             ends = np.cumsum(packed[f"{split}_sizes"], dtype=np.int64)
             pieces = np.split(packed[f"{split}_bytes"], ends[:-1])
-            arrays[f"x_{split}"] = np.stack(list(pool.map(_decode_jpeg, pieces, chunksize=1000)))
+            arrays[f"x_{split}"] = np.stack(list(pool.map(_decode_jpeg, pieces)))
             arrays[f"y_{split}"] = packed[f"{split}_labels"]
     return arrays
 

@@ -87,8 +87,8 @@ def check(
             )
         corpus = found[0]
     root, splits, reading = read_corpus(corpus, folder, Path(keys) if keys is not None else None)
-    problems = [listing(f"{len(reading.problems):,} line(s) cannot be used", reading.problems)]
-    problems = problems if reading.problems else []
+    lines = reading.problems
+    problems = [listing(f"{len(lines):,} line(s) cannot be used", lines)] if lines else []
     if not splits:
         problems.append("there is no trial that can be used")
     report = {}
