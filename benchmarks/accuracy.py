@@ -8,7 +8,8 @@ The seconds are those of `metrics.json`, from the first step, which traces the g
 Runs that `--keep` has in its folder already are not trained again but gone on with or only reported, without their
 times and commit: so one process a core can train some seeds, and one that was stopped can go on. A recipe that mirrors
 pictures in training is measured with mirrored views besides: the product of what the model gives a picture and its
-mirror image, which is the sum of their logits.
+mirror image, which is the sum of their logits. One that only shifts them is measured with five views, of which four are
+moved by a pixel.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,26 +80,41 @@ def figures_of(run, wall, data_dir):
         ("parameters", ""): metrics["parameters"],
     }
     if run.recipe.flip:
-        figures["test accuracy with mirrored views", "%"] = mirrored_accuracy(run, data_dir)
+        figures["test accuracy with mirrored views", "%"] = accuracy_of_views(run, data_dir, (np.array, mirrored))
+    elif run.recipe.max_shift:
+        shifts = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+        views = [partial(shifted, down=down, right=right) for down, right in shifts]
+        figures["test accuracy with five views", "%"] = accuracy_of_views(run, data_dir, views)
     if wall is not None:
         figures[TIME] = metrics["train_seconds"]
         figures["time of the whole command", "s"] = wall
     return figures
 
 
-def mirrored_accuracy(run, data_dir):
-    """Returns the test accuracy of pictures together with their mirror images, in %."""
+def mirrored(pictures):
+    return pictures[:, :, ::-1]
+
+
+def shifted(pictures, down, right):
+    """Returns pictures moved by at most one pixel, black at the edge that is left open."""
+    around = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = pictures.shape[1:3]
+    return around[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+
+
+def accuracy_of_views(run, data_dir, views):
+    """Returns the test accuracy, in %, of the product of what the model gives several views of a picture."""
     from lightcnn.inference import Predictor
     from lightcnn.metrics import accuracy
     from lightcnn.runs import load_data
 
     predictor = Predictor.load(run.folder)
     test = load_data(run.recipe, data_dir, skip_bad_files=False).split("test")
-    both = [
-        predictor.predict_arrays(pictures) * predictor.predict_arrays(pictures[:, :, ::-1])
+    products = [
+        np.prod([predictor.predict_arrays(view(pictures)) for view in views], axis=0)
         for pictures in (test.take(slice(start, start + 256)) for start in range(0, len(test), 256))
     ]
-    return 100 * accuracy(np.concatenate(both), test.labels)
+    return 100 * accuracy(np.concatenate(products), test.labels)
 
 
 if __name__ == "__main__":

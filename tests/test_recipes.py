@@ -21,6 +21,7 @@ def test_the_recipes():
         "images",
         "mnist",
         "mnist_article",
+        "mnist_long",
     }
     speech = {"asvspoof2017", "asvspoof2017_v1", "asvspoof2019_la", "asvspoof2019_pa", "speech"}
     assert {name for name in recipe_names() if get_recipe(name).task == IMAGES} == pictures
