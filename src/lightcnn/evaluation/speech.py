@@ -32,6 +32,11 @@ __all__ = [
 ]
 
 _KEYS = ("spoof", "bonafide")
+# what needs recordings of both classes, in the order of `metrics.json`
+_OF_BOTH_CLASSES = (
+    *("eer", "eer_threshold", "min_tdcf_legacy", "min_tdcf", "min_dcf", "act_dcf", "cllr", "min_cllr"),
+    *("per_attack", "per_speaker", "per_condition"),
+)
 _TRACKS = {CORPORA[f"asvspoof2019_{track.lower()}"].title: track for track in ("LA", "PA")}
 
 
@@ -107,27 +112,22 @@ def detection_figures(
         "bona_fide": int(bona_fide.sum()),
         "accuracy": float(((scores > threshold) == bona_fide).mean()),
         "threshold": threshold,
+        **dict.fromkeys(_OF_BOTH_CLASSES),
     }
-    names = ("eer", "eer_threshold", "min_tdcf_legacy", "min_tdcf", "min_dcf", "act_dcf", "cllr", "min_cllr")
     if not 0 < bona_fide.sum() < len(split):
-        return {**figures, **dict.fromkeys((*names, "per_attack", "per_speaker", "per_condition"))}
+        return figures
     positives, negatives = scores[bona_fide], scores[~bona_fide]
-    rate, at = eer(positives, negatives)
-    asv = asv_error_rates(*read_asv_scores(asv_scores)) if asv_scores else None
-    llrs = None if calibration is None else (calibration.llr(positives), calibration.llr(negatives))
-    values = (
-        rate,
-        at,
-        None if asv is None else min_t_dcf(positives, negatives, asv, form="legacy")[0],
-        None if asv is None else min_t_dcf(positives, negatives, asv, form="revised")[0],
-        min_dcf(positives, negatives)[0],
-        None if llrs is None else act_dcf(*llrs),
-        None if llrs is None else cllr(*llrs),
-        min_cllr(positives, negatives),
-    )
-    return {
-        **figures,
-        **dict(zip(names, values, strict=True)),
+    figures["eer"], figures["eer_threshold"] = eer(positives, negatives)
+    if asv_scores:
+        asv = asv_error_rates(*read_asv_scores(asv_scores))
+        figures["min_tdcf_legacy"] = min_t_dcf(positives, negatives, asv, form="legacy")[0]
+        figures["min_tdcf"] = min_t_dcf(positives, negatives, asv, form="revised")[0]
+    if calibration is not None:
+        llrs = calibration.llr(positives), calibration.llr(negatives)
+        figures["act_dcf"], figures["cllr"] = act_dcf(*llrs), cllr(*llrs)
+    return figures | {
+        "min_dcf": min_dcf(positives, negatives)[0],
+        "min_cllr": min_cllr(positives, negatives),
         "per_attack": eer_per_group(positives, negatives, split.attacks.values[~bona_fide]),
         "per_speaker": _per_group(scores, bona_fide, split.speakers.values),
         "per_condition": _per_group(scores, bona_fide, split.conditions.values),
