@@ -717,6 +717,8 @@ def test_a_model_file_that_is_missing_is_named(tmp_path):
         export(tmp_path / "typo.keras")
     with pytest.raises(ModelFileError, match=r"typo does not exist\. Expected a run folder"):
         Predictor.load(tmp_path / "typo")
+    with pytest.raises(ModelFileError, match=r"typo\.onnx does not exist"):
+        Predictor.load(tmp_path / "typo.onnx")
     with pytest.raises(ModelFileError, match=r"best\.keras does not exist"):
         export(begin(tmp_path / "run", get_recipe("mnist")).folder)
 

@@ -526,10 +526,12 @@ def test_a_folder_is_a_runs_when_its_emptying_is_killed(tmp_path, monkeypatch):
     run = begin(tmp_path / "run", recipe())
     run.checkpoint.mkdir()
     (run.checkpoint / "state.json").write_text("{}")
+    run.write_history([{"epoch": 1.0}])
     monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         begin(run.folder, recipe(), overwrite=True)
     assert not (run.checkpoint / "state.json").exists(), "else --resume would take it for that of the new run"
+    assert not run.history, "else --resume would take the checkpoint for one that somebody deleted"
     monkeypatch.undo()
     begin(run.folder, recipe(), overwrite=True)
     assert [path.name for path in run.folder.iterdir()] == ["recipe.json"]

@@ -383,7 +383,7 @@ def test_a_run_whose_checkpoint_was_deleted_is_kept(whole, data, tmp_path):
     shutil.copytree(whole.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    with pytest.raises(RunError, match=r"its checkpoint is gone, so it cannot go on.*--overwrite"):
+    with pytest.raises(RunError, match=r"its checkpoint is gone, so it cannot go on.*delete it"):
         train(recipe(), tmp_path / "run", data, resume=True, quiet=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 

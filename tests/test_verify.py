@@ -182,6 +182,7 @@ def test_both_pictures_are_needed(call, model, people, tmp_path):
         ["verify", "m.keras", "a.png", "b.png", "--threshold", "nan"],
         ["verify", "m.keras", "a.png", "b.png", "--detect", "--landmarks", "l.csv"],
         ["verify", "m.keras", "--identities", "x", "--repeats", "1"],
+        ["verify", "m.keras", "--identities", "x", "--seed", "-1"],
         ["verify", "m.keras", "a.png", "b.png", "--format", "csv"],
         ["embed", "m.keras"],
         ["embed", "m.keras", "a.png"],

@@ -106,7 +106,8 @@ def train(
                 end_interrupted(folder, resume or bool(runs) or began(own_folder, now))
             except BadFilesError as error:
                 run = Run(own_folder)
-                if not several or not run.has_metrics or not (resume or began(own_folder, now)):
+                finished = run.has_metrics and (resume or began(own_folder, now))
+                if not several or not finished or "test" in run.metrics:
                     raise
                 failure = failure or error  # it kept only the test split from being measured: the next seed's turn
             runs.append(run)

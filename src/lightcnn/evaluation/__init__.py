@@ -40,8 +40,8 @@ def evaluate(
 
     Args:
         run: A run or its folder.
-        split: `"train"`, `"validation"` or `"test"`, or another that the data have (`"calibration"` of faces,
-            `"progress"` and `"hidden"` of ASVspoof 2021).
+        split: `"train"`, `"validation"` or `"test"`, or another of the run's own data (`"calibration"` of faces). Of
+            other data, only `"test"`.
         data_dir: Where the data are; None for where they were in training. A countermeasure can be measured on any
             corpus of `lightcnn.datasets.CORPORA`, a face model on any people.
         submission: Speech: where to write the scores in the form of the corpus' challenge.
@@ -53,7 +53,7 @@ def evaluate(
 
     Raises:
         RunError: If the run has no model yet, or the data are not those of the run.
-        BadFilesError: If recordings cannot be read.
+        BadFilesError: If pictures or recordings cannot be read.
         DataError: If the data cannot be used, or have no such split.
         ModelFileError: If the model is damaged.
         StorageError: If the disk is full.

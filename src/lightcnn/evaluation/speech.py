@@ -70,8 +70,9 @@ def measure(predictor: SpeechPredictor, data: SpeechDataset, name: str, bar: Pro
             scores[row] = found["score"]
     if failures:
         hint = (
-            "Mend them, or take them out of the list: a score file must be complete. Then `lightcnn evaluate "
-            "--data-dir` measures the test split, as other data. `lightcnn check --decode` finds such files before."
+            "Mend them, or take them out of the list: a score file must be complete. A test split that the corpus or "
+            "the list names can then be measured with `lightcnn evaluate RUN --data-dir DIR`; otherwise train again. "
+            "`lightcnn check DIR --decode` finds such files before training."
         )
         raise BadFilesError(failures, hint)
     return scores

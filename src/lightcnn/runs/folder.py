@@ -151,7 +151,9 @@ class Run:
 
     def start(self, recipe: Recipe) -> None:
         """Empties the claimed folder and writes `recipe.json`; killed on the way, it is still a run's folder."""
-        # The checkpoint first: without what it is checked against, it would be taken for that of the new run.
+        # The history first, then the checkpoint: a history alone is a run whose checkpoint somebody deleted, and a
+        # checkpoint without what it is checked against would be taken for that of the new run.
+        self._remove(self.folder.glob("history.csv"))
         self._remove(self.checkpoint.glob("state.json"))
         self._remove(path for path in self.folder.iterdir() if path.name != "recipe.json")
         write_json(self._path("recipe.json"), recipe.to_json())

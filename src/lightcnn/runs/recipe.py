@@ -61,7 +61,7 @@ class Recipe:
         momentum: Of `sgd`.
         weight_decay: Of `adamw`, `muon` and `sgd`. For `sgd`, x is what `keras.regularizers.L2(x / 2)` does.
         dropout: Share that is dropped: of the embedding; of `lcnn_fixed`, of what enters its first dense layer; of
-            `lcnn_attention` and `lcnn_lstm_sum`, of the frames.
+            `lcnn_attention` and `lcnn_lstm_sum`, of the frames' features.
         monitor: Validation figure that chooses the best epoch: `loss` (lowest) or `accuracy` (highest; of equal ones
             the one of the lowest loss).
         average_epochs: Of `one_cycle`, which ends so many epochs earlier: these go on at a fifth of the peak, each is

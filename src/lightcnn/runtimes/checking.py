@@ -57,10 +57,12 @@ def check_precision(form: str, quantize: str | None) -> None:
 
 def check_file(path: Path) -> None:
     """Refuses a file that is missing or of no known kind, and one whose runtime is not installed."""
+    known = ", ".join(_RUNTIMES)
     if not path.exists():
-        raise ModelFileError(f"{path} does not exist. Expected a run folder, or a file in {', '.join(_RUNTIMES)}.")
+        raise ModelFileError(f"{path} does not exist. Expected a run folder, or a file that ends in {known}.")
     if path.suffix not in _RUNTIMES or not path.is_file():
-        raise ModelFileError(f"{path} is no model file. Expected one that ends in {', '.join(_RUNTIMES)}.")
+        received = " Received: a folder" if path.is_dir() else ""
+        raise ModelFileError(f"{path} is no model file. Expected one that ends in {known}.{received}")
     check_runtime(path)
 
 

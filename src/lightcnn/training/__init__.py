@@ -59,8 +59,8 @@ def train(
         The finished run.
 
     Raises:
-        BadFilesError: If recordings of a split cannot be read. Of the test split, it is raised when the run is finished
-            and lacks only the figures of that split.
+        BadFilesError: If pictures or recordings cannot be read. Of recordings of the test split it is raised when the
+            run is finished, and lacks only the figures of that split.
         DataError: If the data cannot be used.
         MissingDependencyError: If what reads the data, or runs the teacher, is not installed.
         ModelFileError: If `initial_weights` or `teacher` are damaged or missing.
@@ -84,7 +84,7 @@ def train(
             if run.history and not has_checkpoint(run):
                 raise RunError(
                     f"{run.folder} has finished epochs, but its checkpoint is gone, so it cannot go on. Use it as it "
-                    "is, or start again with --overwrite."
+                    "is, or delete it and train again."
                 )
         data = load_data(recipe, data_dir, skip_bad_files=skip_bad_files, bar=bar)
         _tell_of_data(data, bar)

@@ -53,8 +53,8 @@ def open_set_figures(
 
     Raises:
         DataError: If there are fewer than three people, or not two with two pictures.
-        ValueError: If the shapes differ, there are fewer than two trials, the share is not in (0, 1], or an embedding
-            has no direction.
+        ValueError: If the shapes differ, there are fewer than two trials, the share is not in (0, 1], the seed is
+            negative, or an embedding has no direction.
 
     Example:
     >>> figures = open_set_figures(gallery.embeddings, gallery.identities)
