@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +79,9 @@ def figures_of(run, wall, data_dir):
         ("parameters", ""): metrics["parameters"],
     }
     if run.recipe.flip:
-        figures["test accuracy with mirrored views", "%"] = accuracy_of_views(run, data_dir, (np.array, mirrored))
+        figures["test accuracy with mirrored views", "%"] = accuracy_of_views(run, data_dir, mirrored)
     elif run.recipe.max_shift:
-        shifts = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
-        views = [partial(shifted, down=down, right=right) for down, right in shifts]
-        figures["test accuracy with five views", "%"] = accuracy_of_views(run, data_dir, views)
+        figures["test accuracy with five views", "%"] = accuracy_of_views(run, data_dir, shifted)
     if wall is not None:
         figures[TIME] = metrics["train_seconds"]
         figures["time of the whole command", "s"] = wall
@@ -92,18 +89,19 @@ def figures_of(run, wall, data_dir):
 
 
 def mirrored(pictures):
-    return pictures[:, :, ::-1]
+    return pictures, pictures[:, :, ::-1]
 
 
-def shifted(pictures, down, right):
-    """Returns pictures moved by at most one pixel, black at the edge that is left open."""
+def shifted(pictures):
+    """Returns pictures in their place and moved by a pixel four ways, black at the edge that is left open."""
     around = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = pictures.shape[1:3]
-    return around[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+    corners = ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0))
+    return [around[:, top : top + height, left : left + width] for top, left in corners]
 
 
 def accuracy_of_views(run, data_dir, views):
-    """Returns the test accuracy, in %, of the product of what the model gives several views of a picture."""
+    """Returns the test accuracy, in %, of the product of what the model gives a picture's views."""
     from lightcnn.inference import Predictor
     from lightcnn.metrics import accuracy
     from lightcnn.runs import load_data
@@ -111,7 +109,7 @@ def accuracy_of_views(run, data_dir, views):
     predictor = Predictor.load(run.folder)
     test = load_data(run.recipe, data_dir, skip_bad_files=False).split("test")
     products = [
-        np.prod([predictor.predict_arrays(view(pictures)) for view in views], axis=0)
+        np.prod([predictor.predict_arrays(view) for view in views(pictures)], axis=0)
         for pictures in (test.take(slice(start, start + 256)) for start in range(0, len(test), 256))
     ]
     return 100 * accuracy(np.concatenate(products), test.labels)

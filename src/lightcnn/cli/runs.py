@@ -107,7 +107,7 @@ def train(
             except BadFilesError as error:
                 run = Run(own_folder)
                 finished = run.has_metrics and (resume or began(own_folder, now))
-                if not several or not finished or "test" in run.metrics:
+                if not finished or "test" in run.metrics:
                     raise
                 failure = failure or error  # it kept only the test split from being measured: the next seed's turn
             runs.append(run)
