@@ -113,24 +113,27 @@ def main():
     parser.add_argument("recipe")
     parser.add_argument("--data-dir")
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--only", help="names of tricks, comma between them; + joins several into one")
+    parser.add_argument("--only", help="names of tricks, comma between them; " + " joins several into one")
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     from record import record
 
-    from lightcnn.datasets import load_images
     from lightcnn.recipes import get_recipe
-    from lightcnn.runs import parse_settings
+    from lightcnn.runs import load_data, parse_settings
     from lightcnn.training.networks import resolve
 
-    epochs = {"epochs": max(1, round(get_recipe(arguments.recipe).epochs / 5))}
-    baseline = resolve(get_recipe(arguments.recipe, **{**epochs, **parse_settings(arguments.set)}))
+    # the one mean of weights that this script takes is a trick
+    schedule = {"epochs": max(1, round(get_recipe(arguments.recipe).epochs / 5)), "average_epochs": 0}
+    baseline = resolve(get_recipe(arguments.recipe, **{**schedule, **parse_settings(arguments.set)}))
+    if baseline.average_epochs:
+        raise SystemExit("This script keeps the last weights: leave average_epochs out of --set")
     known = {**LAYERS, **LAYERS_TOGETHER} if arguments.layers else {**TRICKS, **TOGETHER}
     names = arguments.only.split(",") if arguments.only else known
     names = dict.fromkeys(["baseline", *names])  # the others are measured against it
     changes = {name: changes_of(name, baseline) for name in names}  # before hours of training: all names are right
-    data = load_images(baseline.dataset, arguments.data_dir, validation_fraction=SHARE)
+    held_out = replace(baseline, validation_fraction=SHARE, seed=0)  # the same pictures for every seed
+    data = load_data(held_out, arguments.data_dir, skip_bad_files=False)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     results = {}
     for name, (recipe, extras) in changes.items():

@@ -35,38 +35,49 @@ def main():
     arguments = parser.parse_args()
 
     from lightcnn.recipes import get_recipe
-    from lightcnn.runs import Run, parse_settings
+    from lightcnn.runs import Run, compare, parse_settings
     from lightcnn.training.networks import resolve
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        results = {recipe: [] for recipe in arguments.recipes}
-        for seed in arguments.seeds.split(","):
+        runs, results = ({recipe: [] for recipe in arguments.recipes} for _ in range(2))
+        try:
+            for seed in arguments.seeds.split(","):
+                for recipe in arguments.recipes:
+                    path = folder / f"{recipe}-{seed}"
+                    known = (path / "recipe.json").exists()
+                    command = [sys.executable, "-m", "lightcnn", "train", recipe]
+                    command += ["--seed", seed, "--run-dir", str(path)]
+                    command += [part for setting in arguments.set for part in ("--set", setting)]
+                    command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
+                    command += ["--resume"] * known
+                    start = time.perf_counter()
+                    if not (path / "metrics.json").exists():
+                        subprocess.run(command, check=True)
+                    wall = time.perf_counter() - start
+                    run = Run.open(path)
+                    expected = resolve(get_recipe(recipe, **{**parse_settings(arguments.set), "seed": int(seed)}))
+                    if run.recipe != expected or "test" not in run.metrics:
+                        raise SystemExit(f"{path} is another training than {expected}")
+                    if len(compare([*runs[recipe], run])) > 1:
+                        raise SystemExit(f"{path} is a training on other data or another backend than the seeds before")
+                    results[recipe].append(figures_of(run, None if known else wall, arguments.data_dir))
+                    runs[recipe].append(run)
+        finally:  # hours of work are not lost with the last seed
             for recipe in arguments.recipes:
-                path = folder / f"{recipe}-{seed}"
-                known = path.exists()
-                command = [sys.executable, "-m", "lightcnn", "train", recipe, "--seed", seed, "--run-dir", str(path)]
-                command += [part for setting in arguments.set for part in ("--set", setting)]
-                command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
-                command += ["--resume"] * known
-                start = time.perf_counter()
-                if not (path / "metrics.json").exists():
-                    subprocess.run(command, check=True)
-                wall = time.perf_counter() - start
-                run = Run.open(path)
-                expected = resolve(get_recipe(recipe, **{**parse_settings(arguments.set), "seed": int(seed)}))
-                if run.recipe != expected or "test" not in run.metrics:
-                    raise SystemExit(f"{path} is another training than {expected}")
-                results[recipe].append(figures_of(run, None if known else wall, arguments.data_dir))
+                report(recipe, runs[recipe], results[recipe], arguments.set)
 
-        for recipe, rows in results.items():
-            run = Run.open(folder / f"{recipe}-{arguments.seeds.split(',')[0]}")
-            name = " ".join([recipe, f"on {run.environment['data']['name']}", *arguments.set])
-            for figure, unit in rows[0]:
-                if all((figure, unit) in row for row in rows):
-                    values = [row[figure, unit] for row in rows]
-                    commit = {} if all(TIME in row for row in rows) else {"commit": ""}
-                    record("accuracy", name, figure, unit, values, run.recipe.precision, run.environment, **commit)
+
+def report(recipe, runs, results, settings):
+    """Records the seeds of a recipe that are through."""
+    if not runs:
+        return
+    name = " ".join([recipe, f"on {runs[0].environment['data']['name']}", *settings])
+    commit = {} if all(TIME in row for row in results) else {"commit": ""}
+    for figure, unit in results[0]:
+        if all((figure, unit) in row for row in results):
+            values = [row[figure, unit] for row in results]
+            record("accuracy", name, figure, unit, values, runs[0].recipe.precision, runs[0].environment, **commit)
 
 
 def figures_of(run, wall, data_dir):
@@ -107,7 +118,10 @@ def accuracy_of_views(run, data_dir, views):
     from lightcnn.runs import load_data
 
     predictor = Predictor.load(run.folder)
-    test = load_data(run.recipe, data_dir, skip_bad_files=False).split("test")
+    data = load_data(run.recipe, data_dir, skip_bad_files=False)
+    if data.digest != run.environment["data"]["digest"]:
+        raise SystemExit(f"{data.source} is not the data that {run.folder} was trained on")
+    test = data.split("test")
     products = [
         np.prod([predictor.predict_arrays(view) for view in views(pictures)], axis=0)
         for pictures in (test.take(slice(start, start + 256)) for start in range(0, len(test), 256))

@@ -49,7 +49,8 @@ def main():
                     command += ["--set", f"epochs={epochs}", "--set", f"precision={precision}"]
                     command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
                     subprocess.run([*command, "--quiet"], check=True, env={**os.environ, "KERAS_BACKEND": backend})
-                    runs.append(json.loads((run / "metrics.json").read_text()))
+                    files = [json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "environment")]
+                    runs.append({**files[0], "environment": files[1]})
                     print(run.name, runs[-1]["test"], runs[-1]["train_seconds"], file=sys.stderr, flush=True)
     finally:  # an hour of work is not lost with its last process
         report(epochs, results)
@@ -66,14 +67,15 @@ def report(epochs, results):
     for (backend, precision), values in accuracies.items():
         name = f"mnist, {epochs} epochs, {backend}"
         seconds = [metrics["train_seconds"] for metrics in results[backend, precision]]
-        record("backends", name, "test accuracy", "%", values, precision)
-        record("backends", name, "training time", "s", seconds, precision)
+        environment = results[backend, precision][0]["environment"]
+        record("backends", name, "test accuracy", "%", values, precision, environment)
+        record("backends", name, "training time", "s", seconds, precision, environment)
         if values is not first and whole > 1:
             apart = statistics.fmean(values) - statistics.fmean(first)
             error = math.sqrt((statistics.variance(values) + statistics.variance(first)) / whole)
             name = f"{name} - tensorflow in float32, {whole} seeds of each"
-            record("backends", name, "difference of the means", "%", [apart], precision)
-            record("backends", name, "standard error of the difference", "%", [error], precision)
+            record("backends", name, "difference of the means", "%", [apart], precision, environment)
+            record("backends", name, "standard error of the difference", "%", [error], precision, environment)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def record(
     is empty for what was trained before, at a commit that is not known.
     """
     environment = environment or describe_environment()
-    versions = {**environment["versions"], "lightcnn": environment["versions"]["lightcnn"] + commit}
+    versions = {"keras_backend": environment["backend"], **environment["versions"]}
+    versions["lightcnn"] += commit
+    mean = statistics.fmean(values)
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_folders(sys.argv[1:])])
     row = {
         "date": date.today().isoformat(),
@@ -60,7 +62,7 @@ def record(
         "configuration": configuration,
         "figure": figure,
         "unit": unit,
-        "mean": f"{statistics.fmean(values):.6g}",
+        "mean": f"{mean:.0f}" if mean.is_integer() else f"{mean:.6g}",
         "std": f"{statistics.stdev(values):.3g}" if len(values) > 1 else "",
         "n": len(values),
         "processor": environment["processor"],

@@ -39,14 +39,25 @@ def main():
         print(json.dumps(SYSTEMS[system](arguments.dataset, arguments.data_dir, int(seed), arguments.set)))
         return
     results = {system: [] for system in arguments.systems.split(",")}
-    for seed in arguments.seeds.split(","):
-        for system, values in results.items():
-            command = [sys.executable, *sys.argv, "--one", f"{system},{seed}"]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            values.append(json.loads(output.splitlines()[-1]))
-            print(f"{system}, seed {seed}: {values[-1]}", file=sys.stderr, flush=True)
+    try:
+        for seed in arguments.seeds.split(","):
+            for system, values in results.items():
+                command = [sys.executable, *sys.argv, "--one", f"{system},{seed}"]
+                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                values.append(json.loads(output.splitlines()[-1]))
+                print(f"{system}, seed {seed}: {values[-1]}", file=sys.stderr, flush=True)
+    finally:  # hours of work are not lost with the last seed
+        report(arguments.dataset, results, arguments.set)
+
+
+def report(dataset, results, settings):
+    """Records the seeds that every system has been through."""
+    whole = min(map(len, results.values()))
+    if not whole:
+        return
+    results = {system: values[:whole] for system, values in results.items()}
     for system, values in results.items():
-        name = " ".join([f"{arguments.dataset}: {system}", *(arguments.set if system == "ours" else ())])
+        name = " ".join([f"{dataset}: {system}", *(settings if system == "ours" else ())])
         for figure, unit in UNITS.items():
             numbers = [one[figure] for one in values]
             record("time_to_accuracy", name, figure, unit, numbers, values[0]["precision"])
@@ -55,7 +66,7 @@ def main():
         ratios = [theirs["time"] / ours["time"] for theirs, ours in pairs]
         record(
             "time_to_accuracy",
-            f"{arguments.dataset}: article / ours",
+            f"{dataset}: article / ours",
             "ratio of the times",
             "",
             ratios,
@@ -107,7 +118,7 @@ def ours(dataset, folder, seed, settings):
         run = train(recipe, Path(temporary) / "run", folder, quiet=True)
         whole = time.time() - start
         measured = (run.folder / "metrics.json").stat().st_mtime - start
-        figures = (100 * run.metrics["test"]["accuracy"], measured, whole, recipe.epochs)
+        figures = (100 * run.metrics["test"]["accuracy"], measured, whole, len(run.history))
         return {**dict(zip(UNITS, figures, strict=True)), "precision": run.recipe.precision}
 
 

@@ -184,6 +184,8 @@ def test_an_interrupted_run_goes_on(whole, corpus, tmp_path, monkeypatch):
             train(recipe(), tmp_path / "run", corpus, quiet=True)
     run = Run.open(tmp_path / "run")
     assert len(run.history) == 1
+    unmeasured = read_metadata(run.best_model)
+    assert (unmeasured["threshold"], unmeasured["threshold_from"]) == (0.55, "the head's own, not measured")
     train(recipe(), run.folder, corpus, resume=True, quiet=True)
     assert_same_run(run, whole)
     assert {path.name for path in run.folder.iterdir()} == FILES
@@ -440,6 +442,13 @@ def test_accuracy_is_at_the_heads_own_threshold(head, outputs):
     accuracy = speech._accuracy(head)
     hits = keras.ops.convert_to_numpy(accuracy(np.array([1, 1, 0]), np.array(outputs, np.float32)))
     assert hits.tolist() == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("head", "bona_fide", "spoofed"), [("oc_softmax", 0.9, 0.2), ("p2sgrad", 1.0, 0.0)])
+def test_an_unmeasured_threshold_lies_between_what_cosines_are_pulled_to(easy, head, bona_fide, spoofed):
+    """The margins of OC-softmax, and the targets of P2SGrad."""
+    networks, _ = speech.build_networks(own(head=head, balanced=False), easy)
+    assert networks.metadata["threshold"] == pytest.approx((bona_fide + spoofed) / 2)
 
 
 def test_balanced_classes_weigh_the_same(corpus):

@@ -41,7 +41,8 @@ def train(
     """Trains a model, measures its best epoch, exports it, and writes all of it into a run folder.
 
     One seed on one machine always gives the same weights, and a training that was killed and resumed gives those of
-    one that was not: what an epoch does depends on the recipe, the epoch and the checkpoint alone.
+    one that was not: what an epoch does depends on the recipe, the epoch and the checkpoint alone. (On GPUs this was
+    not tested; JAX and PyTorch have operations there that do not repeat themselves.)
 
     Args:
         recipe: What to train.

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from lightcnn import models
@@ -67,7 +66,7 @@ def build_networks(
         },
         **({"alignment": _alignment(recipe)} if data.aligned else {}),
     }
-    return Networks(trained, saved, loss_for(recipe.head, **settings), _accuracy, metadata, []), notes
+    return Networks(trained, saved, loss_for(recipe.head, **settings), "accuracy", metadata, []), notes
 
 
 def _network(recipe: Recipe, shape: tuple[int, int, int], num_identities: int) -> Any:
@@ -92,13 +91,6 @@ def _alignment(recipe: Recipe) -> dict[str, Any]:
         "eye_row": preset.training_eye_row * zoom - (recipe.image_size - recipe.crop_size) // 2,
         "training_size": recipe.image_size,
     }
-
-
-def _accuracy(y_true: Any, outputs: Any) -> Any:
-    return ops.cast(ops.equal(ops.argmax(outputs, axis=-1), ops.cast(ops.reshape(y_true, (-1,)), "int32")), "float32")
-
-
-_accuracy.__name__ = "accuracy"  # what Keras calls the figure
 
 
 def training_batch(

@@ -27,7 +27,8 @@ from lightcnn.training.networks import Networks, build_pair, load_initial
 __all__ = ["VALIDATION_BATCH", "build_networks", "training_batch", "validation_batch"]
 
 VALIDATION_BATCH = 32
-_OC_DECISION = 0.55  # halfway between OC-softmax's margins
+# of heads whose two sides do not meet at 0: halfway between OC-softmax's margins, and between P2SGrad's targets
+_DECISIONS = {"oc_softmax": 0.55, "p2sgrad": 0.5}
 
 
 def build_networks(
@@ -76,6 +77,9 @@ def build_networks(
         "labels": list(data.labels),
         "sampling_rate": _sampling_rate(recipe),
         "score": "higher = more bona fide",
+        # until calibration measures one, which a training that was stopped does not come to
+        "threshold": _DECISIONS.get(recipe.head, 0.0),
+        "threshold_from": "the head's own, not measured",
         "input": {"window_samples": _num_samples(recipe), "pad": recipe.pad},
     }
     settings: dict[str, Any] = {}
@@ -127,10 +131,7 @@ def _accuracy(head: str) -> Callable[[Any, Any], Any]:
     def accuracy(y_true: Any, outputs: Any) -> Any:
         if len(outputs.shape) == 3:  # A-softmax: logits without and with the margin
             outputs = outputs[..., 0]
-        if outputs.shape[-1] == 2:
-            decision = ops.argmax(outputs, axis=-1)
-        else:
-            decision = outputs[:, 0] > (_OC_DECISION if head == "oc_softmax" else 0.0)
+        decision = ops.argmax(outputs, axis=-1) if outputs.shape[-1] == 2 else outputs[:, 0] > _DECISIONS.get(head, 0.0)
         return ops.cast(
             ops.equal(ops.cast(decision, "int32"), ops.cast(ops.reshape(y_true, (-1,)), "int32")), "float32"
         )
