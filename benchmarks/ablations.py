@@ -113,7 +113,7 @@ def main():
     parser.add_argument("recipe")
     parser.add_argument("--data-dir")
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--only", help="names of tricks, comma between them; " + " joins several into one")
+    parser.add_argument("--only", help="names of tricks, comma between them; a + between blanks joins several into one")
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()

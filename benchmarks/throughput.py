@@ -136,8 +136,7 @@ def main():
         for _ in range(arguments.repeats):
             for case, values in speeds.items():
                 command = [sys.executable, __file__, "--one", json.dumps(case)]
-                backend = "torch" if case[0] in TORCH else "tensorflow"
-                environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
+                environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend_of(case[0])}
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
                 values.append(float(output.split()[-1]))
                 print(case, values[-1], file=sys.stderr, flush=True)
@@ -147,19 +146,26 @@ def main():
             report({case: values[:whole] for case, values in speeds.items()})
 
 
+def backend_of(way):
+    return "torch" if way in TORCH else "tensorflow"
+
+
 def report(speeds):
+    from lightcnn.backends import describe_environment
+
     for (way, beside, batch_size, side, channels), values in speeds.items():
         precision = "float32" if way == "article" else beside
         network = f"lcnn {side}x{side}x{channels} batch {batch_size}"
         name = f"{network}, {way.replace('torch', 'PyTorch')}" + f" beside {beside}" * (way == "article")
-        record("training throughput", name, "speed", "images/s", values, precision)
+        environment = {**describe_environment(), "backend": backend_of(way)}
+        record("training throughput", name, "speed", "images/s", values, precision, environment)
         for other, theirs in (("the article's", ("article",)), ("PyTorch's", TORCH)):
             peers = [
                 speeds[case] for their in theirs if (case := (their, beside, batch_size, side, channels)) in speeds
             ]
             if peers and way in ("ours", "recipe"):
                 ratios = [ours / max(others) for ours, *others in zip(values, *peers, strict=True)]
-                record("training throughput", name, f"times {other}", "", ratios, precision)
+                record("training throughput", name, f"times {other}", "", ratios, precision, environment)
 
 
 if __name__ == "__main__":
