@@ -34,50 +34,60 @@ def main():
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     arguments = parser.parse_args()
 
-    from lightcnn.recipes import get_recipe
-    from lightcnn.runs import Run, compare, parse_settings
-    from lightcnn.training.networks import resolve
-
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        runs, results = ({recipe: [] for recipe in arguments.recipes} for _ in range(2))
+        results = {recipe: [] for recipe in arguments.recipes}
         try:
             for seed in arguments.seeds.split(","):
-                for recipe in arguments.recipes:
-                    path = folder / f"{recipe}-{seed}"
-                    known = (path / "recipe.json").exists()
-                    command = [sys.executable, "-m", "lightcnn", "train", recipe]
-                    command += ["--seed", seed, "--run-dir", str(path)]
-                    command += [part for setting in arguments.set for part in ("--set", setting)]
-                    command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
-                    command += ["--resume"] * known
-                    start = time.perf_counter()
-                    if not (path / "metrics.json").exists():
-                        subprocess.run(command, check=True)
-                    wall = time.perf_counter() - start
-                    run = Run.open(path)
-                    expected = resolve(get_recipe(recipe, **{**parse_settings(arguments.set), "seed": int(seed)}))
-                    if run.recipe != expected or "test" not in run.metrics:
-                        raise SystemExit(f"{path} is another training than {expected}")
-                    if len(compare([*runs[recipe], run])) > 1:
-                        raise SystemExit(f"{path} is a training on other data or another backend than the seeds before")
-                    results[recipe].append(figures_of(run, None if known else wall, arguments.data_dir))
-                    runs[recipe].append(run)
+                for recipe, those_before in results.items():
+                    run, wall = trained(recipe, seed, folder / f"{recipe}-{seed}", arguments)
+                    check_comparable([*(other for other, _ in those_before), run])
+                    those_before.append((run, figures_of(run, wall, arguments.data_dir)))
         finally:  # hours of work are not lost with the last seed
-            for recipe in arguments.recipes:
-                report(recipe, runs[recipe], results[recipe], arguments.set)
+            for recipe, those_through in results.items():
+                report(recipe, those_through, arguments.set)
 
 
-def report(recipe, runs, results, settings):
-    """Records the seeds of a recipe that are through."""
-    if not runs:
+def trained(recipe, seed, path, arguments):
+    """Returns a run that is finished, and the seconds of the command; None of one that was begun before."""
+    from lightcnn.recipes import get_recipe
+    from lightcnn.runs import Run, parse_settings
+    from lightcnn.training.networks import resolve
+
+    known = (path / "recipe.json").exists()
+    command = [sys.executable, "-m", "lightcnn", "train", recipe, "--seed", seed, "--run-dir", str(path)]
+    command += [part for setting in arguments.set for part in ("--set", setting)]
+    command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
+    command += ["--resume"] * known
+    start = time.perf_counter()
+    if not (path / "metrics.json").exists():
+        subprocess.run(command, check=True)
+    wall = time.perf_counter() - start
+    run = Run.open(path)
+    expected = resolve(get_recipe(recipe, **{**parse_settings(arguments.set), "seed": int(seed)}))
+    if run.recipe != expected or "test" not in run.metrics:
+        raise SystemExit(f"{path} is another training than {expected}")
+    return run, None if known else wall
+
+
+def check_comparable(runs):
+    from lightcnn.runs import compare
+
+    if len(compare(runs)) > 1:
+        raise SystemExit(f"{runs[-1].folder} is a training on other data or another backend than the seeds before")
+
+
+def report(recipe, results, settings):
+    """Records the seeds of a recipe that are through: runs and their figures."""
+    if not results:
         return
-    name = " ".join([recipe, f"on {runs[0].environment['data']['name']}", *settings])
-    commit = {} if all(TIME in row for row in results) else {"commit": ""}
-    for figure, unit in results[0]:
-        if all((figure, unit) in row for row in results):
-            values = [row[figure, unit] for row in results]
-            record("accuracy", name, figure, unit, values, runs[0].recipe.precision, runs[0].environment, **commit)
+    first, figures = results[0]
+    name = " ".join([recipe, f"on {first.environment['data']['name']}", *settings])
+    commit = {} if all(TIME in row for _, row in results) else {"commit": ""}
+    for figure, unit in figures:
+        if all((figure, unit) in row for _, row in results):
+            values = [row[figure, unit] for _, row in results]
+            record("accuracy", name, figure, unit, values, first.recipe.precision, first.environment, **commit)
 
 
 def figures_of(run, wall, data_dir):

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from record import record
+from record import record, through
 
 WAYS = (("tensorflow", "float32"), ("jax", "float32"), ("torch", "float32"), ("tensorflow", "bfloat16"))
 
@@ -49,33 +49,29 @@ def main():
                     command += ["--set", f"epochs={epochs}", "--set", f"precision={precision}"]
                     command += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
                     subprocess.run([*command, "--quiet"], check=True, env={**os.environ, "KERAS_BACKEND": backend})
-                    files = [json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "environment")]
-                    runs.append({**files[0], "environment": files[1]})
+                    runs.append(json.loads((run / "metrics.json").read_text()))
                     print(run.name, runs[-1]["test"], runs[-1]["train_seconds"], file=sys.stderr, flush=True)
     finally:  # an hour of work is not lost with its last process
-        report(epochs, results)
+        report(epochs, through(results))
 
 
 def report(epochs, results):
-    """Records the seeds that every way has been through."""
-    whole = min(map(len, results.values()))
-    if not whole:
+    if not results:
         return
-    results = {way: runs[:whole] for way, runs in results.items()}
     accuracies = {way: [100 * metrics["test"]["accuracy"] for metrics in runs] for way, runs in results.items()}
     first = accuracies[WAYS[0]]
+    whole = len(first)
     for (backend, precision), values in accuracies.items():
         name = f"mnist, {epochs} epochs, {backend}"
         seconds = [metrics["train_seconds"] for metrics in results[backend, precision]]
-        environment = results[backend, precision][0]["environment"]
-        record("backends", name, "test accuracy", "%", values, precision, environment)
-        record("backends", name, "training time", "s", seconds, precision, environment)
+        record("backends", name, "test accuracy", "%", values, precision, backend=backend)
+        record("backends", name, "training time", "s", seconds, precision, backend=backend)
         if values is not first and whole > 1:
             apart = statistics.fmean(values) - statistics.fmean(first)
             error = math.sqrt((statistics.variance(values) + statistics.variance(first)) / whole)
             name = f"{name} - tensorflow in float32, {whole} seeds of each"
-            record("backends", name, "difference of the means", "%", [apart], precision, environment)
-            record("backends", name, "standard error of the difference", "%", [error], precision, environment)
+            record("backends", name, "difference of the means", "%", [apart], precision, backend=backend)
+            record("backends", name, "standard error of the difference", "%", [error], precision, backend=backend)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from record import record
+from record import backend_of, record
 
 FACES = ("light_cnn_4", "light_cnn_9", "light_cnn_29", "light_cnn_29v2", "light_cnn_v4")
 MODELS = ("lcnn_28", "lcnn_32", "lfcc_lcnn", "stc2019", *FACES)
@@ -297,30 +297,24 @@ def main():
                 found = {way: [] for way, time_ms in for_one.items() if batch_size * time_ms <= _LONGEST_MS}
                 for _ in range(arguments.repeats):
                     for way, results in found.items():
-                        arguments_of_one = "measure", folder, way, batch_size, arguments.seconds
-                        results.append(child(*arguments_of_one, backend=backend_of(way)))
+                        task = "measure", folder, way, batch_size, arguments.seconds
+                        results.append(child(*task, backend=backend_of(way)))
                 for way, results in found.items():
                     for_one[way] = results[0]["p50"] / batch_size
                     tell(f"{name}, batch {batch_size}, {way}", way, results, prepared, peak)
 
 
-def backend_of(way):
-    return "torch" if way in TORCH else "tensorflow"
-
-
 def tell(configuration, way, results, prepared, peak):
-    from lightcnn.backends import describe_environment
-
     precision = ARTIFACTS[way][1] if way in ARTIFACTS else "bfloat16" if way.endswith("bfloat16") else None
-    where = precision or "float32", {**describe_environment(), "backend": backend_of(way)}
+    where = {"precision": precision or "float32", "backend": backend_of(way)}
     for key, unit in (("p50", "ms"), ("p99", "ms"), ("throughput", "examples/s"), ("memory", "MiB")):
-        record("deployment", configuration, key, unit, [result[key] for result in results], *where)
+        record("deployment", configuration, key, unit, [result[key] for result in results], **where)
     speeds = [result["throughput"] for result in results]
     shares = [100 * speed * prepared["flops"] / 1e9 / peak for speed in speeds]
-    record("deployment", configuration, "share of the float32 peak", "%", shares, *where)
+    record("deployment", configuration, "share of the float32 peak", "%", shares, **where)
     if prepared["seconds_of_sound"]:
         times = [speed * prepared["seconds_of_sound"] for speed in speeds]
-        record("deployment", configuration, "times real time", "", times, *where)
+        record("deployment", configuration, "times real time", "", times, **where)
 
 
 if __name__ == "__main__":

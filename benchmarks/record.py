@@ -43,16 +43,37 @@ def _commit():
 _COMMIT = _commit()  # files may change while a script runs
 
 
+def backend_of(way):
+    """Returns the Keras backend that a process needs which measures one of several ways, by the way's name."""
+    return "torch" if way.startswith("torch") else "tensorflow"
+
+
+def through(results):
+    """Returns the results of each way as far as all are through: a script that is stopped records these."""
+    rounds = min(map(len, results.values()))
+    return {way: values[:rounds] for way, values in results.items()} if rounds else {}
+
+
 def record(
-    benchmark, configuration, figure, unit, values, precision="", environment=None, threads=None, commit=_COMMIT
+    benchmark,
+    configuration,
+    figure,
+    unit,
+    values,
+    precision="",
+    environment=None,
+    backend=None,
+    threads=None,
+    commit=_COMMIT,
 ):
     """Prints and appends the mean and the sample's standard deviation of `values`, one a seed or repetition.
 
-    `environment` is that of the measured process, None for this one's; `threads` are what it was left to use; `commit`
-    is empty for what was trained before, at a commit that is not known.
+    `environment` is that of the measured process, None for this one's; `backend` is Keras' there, where only it was
+    another; `threads` are what it was left to use; `commit` is empty for what was trained before, at a commit that is
+    not known.
     """
     environment = environment or describe_environment()
-    versions = {"keras_backend": environment["backend"], **environment["versions"]}
+    versions = {"keras_backend": backend or environment["backend"], **environment["versions"]}
     versions["lightcnn"] += commit
     mean = statistics.fmean(values)
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_folders(sys.argv[1:])])

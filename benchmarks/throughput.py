@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from record import record
+from record import backend_of, record, through
 
 TORCH = ("torch", "torch two convolutions")
 WAYS = ("article", *TORCH, "ours", "recipe", "one convolution", "keras batch norm", "maximum", "where", "XLA")
@@ -141,31 +141,23 @@ def main():
                 values.append(float(output.split()[-1]))
                 print(case, values[-1], file=sys.stderr, flush=True)
     finally:  # an hour of work is not lost with its last process
-        whole = min(map(len, speeds.values()))
-        if whole:
-            report({case: values[:whole] for case, values in speeds.items()})
-
-
-def backend_of(way):
-    return "torch" if way in TORCH else "tensorflow"
+        report(through(speeds))
 
 
 def report(speeds):
-    from lightcnn.backends import describe_environment
-
     for (way, beside, batch_size, side, channels), values in speeds.items():
         precision = "float32" if way == "article" else beside
         network = f"lcnn {side}x{side}x{channels} batch {batch_size}"
         name = f"{network}, {way.replace('torch', 'PyTorch')}" + f" beside {beside}" * (way == "article")
-        environment = {**describe_environment(), "backend": backend_of(way)}
-        record("training throughput", name, "speed", "images/s", values, precision, environment)
+        backend = backend_of(way)
+        record("training throughput", name, "speed", "images/s", values, precision, backend=backend)
         for other, theirs in (("the article's", ("article",)), ("PyTorch's", TORCH)):
             peers = [
                 speeds[case] for their in theirs if (case := (their, beside, batch_size, side, channels)) in speeds
             ]
             if peers and way in ("ours", "recipe"):
                 ratios = [ours / max(others) for ours, *others in zip(values, *peers, strict=True)]
-                record("training throughput", name, f"times {other}", "", ratios, precision, environment)
+                record("training throughput", name, f"times {other}", "", ratios, precision, backend=backend)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from record import record
+from record import record, through
 
 # epochs, batch size and patience of the article
 ARTICLE = {"mnist": (10, 256, 3), "cifar10": (100, 64, 5)}
@@ -47,15 +47,10 @@ def main():
                 values.append(json.loads(output.splitlines()[-1]))
                 print(f"{system}, seed {seed}: {values[-1]}", file=sys.stderr, flush=True)
     finally:  # hours of work are not lost with the last seed
-        report(arguments.dataset, results, arguments.set)
+        report(arguments.dataset, through(results), arguments.set)
 
 
 def report(dataset, results, settings):
-    """Records the seeds that every system has been through."""
-    whole = min(map(len, results.values()))
-    if not whole:
-        return
-    results = {system: values[:whole] for system, values in results.items()}
     for system, values in results.items():
         name = " ".join([f"{dataset}: {system}", *(settings if system == "ours" else ())])
         for figure, unit in UNITS.items():
